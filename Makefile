@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# mayfly. `make help` lists the targets; everything built lands in build/.
+#
+#   CC=clang        another compiler
+#   FLAVOUR=san     ASan + UBSan in everything hosted (build/san)
+#   FLAVOUR=omit-L  device programs that leave out layer L of the seal (build/omit-L, for check-escape)
+#   V=1             show the commands
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+MAKEFLAGS += --no-builtin-rules
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+FLAVOUR ?= release
+O := $(if $(filter release,$(FLAVOUR)),build,build/$(FLAVOUR))
+Q := $(if $(V),,@)
+
+VERSION := 0.1.0
+
+include mk/flags.mk
+include mk/sources.mk
+include mk/rules.mk
+include mk/check.mk
+include mk/fuzz.mk
+include mk/lint.mk
+
+.PHONY: all
+all: $(O)/mayfly $(DEV_PROGRAMS) ## build mayfly and the device programs
+
+.PHONY: deps
+deps: ## install what is missing (as root; otherwise print the command and stop)
+	$(Q)mk/deps.sh
+
+.PHONY: clean
+clean: ## remove build/
+	rm -rf build
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 22 | sort

@@ -1,0 +1,601 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One process.  box_raise() looks the event up, takes on the next state and its deadline, then acts;
+ * an action may raise again, and finds the state already changed.  Everything that a box may say or
+ * do arrives here as an event; what it means is the table's business.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "core/box/internal.h"
+#include "core/cc.h"
+#include "core/log.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+#define LOOK_FIRST_US 3
+#define LOOK_LAST_US 100
+
+static struct loop *box_loop(const struct box *box)
+{
+	return box->gen->dev->sup->loop;
+}
+
+static const char *box_id(const struct box *box)
+{
+	return box->gen->dev->spec.id;
+}
+
+/* ---- birth ---- */
+
+static void box_deadline(struct loop_timer *timer)
+{
+	box_raise(container_of(timer, struct box, deadline), BOX_EV_DEADLINE);
+}
+
+static void box_look(struct loop_timer *timer);
+static void box_on_pidfd(struct loop_source *source, uint32_t events);
+static void box_on_control(struct loop_source *source, uint32_t events);
+static void box_on_listener(struct loop_source *source, uint32_t events);
+
+void box_init(struct box *box, struct generation *gen, uint32_t lane)
+{
+	*box = (struct box){
+		.gen = gen,
+		.lane = lane,
+		.state = BOX_SPAWNING,
+		.pidfd = -1,
+		.control = -1,
+		.child_socket = -1,
+		.child_state = -1,
+		.listener = -1,
+		.proc_dir = -1,
+		.proc_syscall = -1,
+		.on_pidfd = { box_on_pidfd, -1 },
+		.on_control = { box_on_control, -1 },
+		.on_listener = { box_on_listener, -1 },
+		.deadline = { .fire = box_deadline },
+		.look = { .fire = box_look },
+	};
+}
+
+/* A page of its own, which it can neither grow nor shrink under the VMM's eyes. */
+static int box_make_page(struct box *box)
+{
+	struct stat st;
+	void *page;
+
+	box->child_state = memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+	if (box->child_state < 0 && errno == EINVAL) /* before 6.3 */
+		box->child_state = memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (box->child_state < 0 || ftruncate(box->child_state, STATE_PAGE_BYTES) != 0 ||
+	    fcntl(box->child_state, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
+	    fstat(box->child_state, &st) != 0)
+		return -errno;
+	page = mmap(NULL, STATE_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, box->child_state, 0);
+	if (page == MAP_FAILED)
+		return -errno;
+	box->page = page;
+	box->state_ino = st.st_ino;
+	return 0;
+}
+
+static int box_make_socket(struct box *box)
+{
+	struct stat st;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+		return -errno;
+	box->control = pair[0];
+	box->child_socket = pair[1];
+	if (fstat(box->child_socket, &st) != 0)
+		return -errno;
+	box->control_ino = st.st_ino;
+	return 0;
+}
+
+static int box_request(struct box *box)
+{
+	struct supervisor *sup = box->gen->dev->sup;
+	int fds[SPAWN_FDS_MAX];
+	uint32_t n;
+
+	launch_fill(box, box->launch);
+	if (send(box->control, box->launch, sizeof(*box->launch), MSG_DONTWAIT | MSG_NOSIGNAL) !=
+	    sizeof(*box->launch))
+		return -errno;
+	n = launch_fds(box, box->launch, fds);
+	box->spawned_ns = now_ns();
+	return spawner_request(sup->spawner, box->cookie, box->gen->dev->spec.kind, fds, n);
+}
+
+static void box_release(struct box *box)
+{
+	struct loop *loop = box_loop(box);
+
+	loop_disarm(loop, &box->deadline);
+	loop_disarm(loop, &box->look);
+	loop_remove(loop, &box->on_pidfd);
+	loop_remove(loop, &box->on_control);
+	loop_remove(loop, &box->on_listener);
+	cc_close(&box->pidfd);
+	cc_close(&box->control);
+	cc_close(&box->child_socket);
+	cc_close(&box->child_state);
+	cc_close(&box->listener);
+	cc_close(&box->proc_dir);
+	cc_close(&box->proc_syscall);
+	if (box->page != NULL)
+		munmap(box->page, STATE_PAGE_BYTES);
+	box->page = NULL;
+	free(box->launch);
+	box->launch = NULL;
+	box->pid = 0;
+}
+
+int box_spawn(struct box *box)
+{
+	int ret = 0;
+
+	box->cookie = ++box->gen->dev->sup->cookies;
+	box->launch = malloc(sizeof(*box->launch));
+	if (box->launch == NULL)
+		ret = -ENOMEM;
+	if (ret == 0)
+		ret = box_make_page(box);
+	if (ret == 0)
+		ret = box_make_socket(box);
+	if (ret == 0)
+		ret = box_request(box);
+	if (ret != 0) {
+		box_release(box);
+		box->state = BOX_DEAD;
+		return ret;
+	}
+	loop_arm(box_loop(box), &box->deadline,
+		 now_ns() + box_deadline_ms(BOX_SPAWNING) * NS_PER_MS);
+	return 0;
+}
+
+void box_spawned(struct box *box, const struct spawn_reply *reply)
+{
+	char path[32];
+
+	/* The child has its own copies now. */
+	cc_close(&box->child_socket);
+	cc_close(&box->child_state);
+	if (reply->pidfd < 0) {
+		log_error("%s: cannot start a device process: %s", box_id(box),
+			  strerror(reply->error));
+		box_raise(box, BOX_EV_SPAWN_FAILED);
+		return;
+	}
+	box->pidfd = reply->pidfd;
+	box->pid = reply->pid;
+	snprintf(path, sizeof(path), "/proc/%d", box->pid);
+	box->proc_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (box->proc_dir >= 0)
+		box->proc_syscall = openat(box->proc_dir, "syscall", O_RDONLY | O_CLOEXEC);
+	if (reply->error != 0)
+		log_error("%s: the device program cannot be executed: %s", box_id(box),
+			  strerror(reply->error));
+	box_raise(box, BOX_EV_SPAWNED);
+}
+
+/* ---- what arrives ---- */
+
+static void box_on_pidfd(struct loop_source *source, uint32_t events)
+{
+	(void)events;
+	box_raise(container_of(source, struct box, on_pidfd), BOX_EV_EXITED);
+}
+
+static const enum box_event report_events[REPORT_TYPE_END] = {
+#define REPORT_EVENT(NAME, number, text) [REPORT_##NAME] = BOX_EV_##NAME,
+	REPORT_TYPES(REPORT_EVENT)
+#undef REPORT_EVENT
+};
+
+/* What a report carries beyond its type, range-checked. 0 or -EPROTO. */
+static int box_take_report(struct box *box, const struct box_report *report)
+{
+	static const char *const layers[] = {
+#define LAYER_NAME(NAME, name, text) #name,
+		SEAL_LAYERS(LAYER_NAME)
+#undef LAYER_NAME
+	};
+
+	switch (report->type) {
+	case REPORT_PARKED:
+		if (report->value > STATE_RECORD_MAX || report->detail > STATE_RECORD_MAX)
+			return -EPROTO;
+		box->record_bytes[STATE_DATA] = report->value;
+		box->record_bytes[STATE_CONTROL] = (uint32_t)report->detail;
+		return 0;
+	case REPORT_BROKEN:
+		return report->value < box->gen->dev->spec.queues &&
+				       report->detail < RING_ERROR_COUNT ?
+			       0 :
+			       -EPROTO;
+	case REPORT_HALF:
+		return box->listener < 0 && report->value == box->launch->fd_held ? 0 : -EPROTO;
+	case REPORT_FAILED:
+		if (report->value >= SEAL_LAYER_COUNT || report->detail > 4095)
+			return -EPROTO;
+		log_error("%s: the seal failed at layer %s: %s", box_id(box), layers[report->value],
+			  strerror((int)report->detail));
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+static void box_report(struct box *box, const struct box_report *report)
+{
+	const enum box_event event = report_events[report->type];
+
+	/* HALF and PARKED mean something in one state only; elsewhere they are judged by type. */
+	if ((event == BOX_EV_HALF && box->state != BOX_SEALING) ||
+	    box_take_report(box, report) != 0) {
+		box_raise(box, BOX_EV_MISBEHAVED);
+		return;
+	}
+	if (event == BOX_EV_PARKED && box->state == BOX_QUIESCING) {
+		box->parked = true;
+		box->gen->dev->passage.fenced_ns = now_ns();
+	}
+	if (event == BOX_EV_BROKEN && box_table(box->state, event).action == BOX_DO_BROKE)
+		device_box_broke(box, report->value, (enum ring_error)report->detail);
+	box_raise(box, event);
+}
+
+static void box_on_control(struct loop_source *source, uint32_t events)
+{
+	struct box *box = container_of(source, struct box, on_control);
+	struct box_report report;
+	const int ret = channel_receive(box, &report);
+
+	(void)events;
+	if (ret > 0)
+		box_report(box, &report);
+	else if (ret == -EPIPE)
+		loop_remove(box_loop(box), &box->on_control); /* the pidfd tells the rest */
+	else if (ret < 0)
+		box_raise(box, BOX_EV_MISBEHAVED);
+}
+
+/* Readable: a forbidden call waits to be received.  Hung up: nobody is left to make one. */
+static void box_on_listener(struct loop_source *source, uint32_t events)
+{
+	struct box *box = container_of(source, struct box, on_listener);
+
+	/* Either is its last word: a trapped thread stays trapped, and the look or the pidfd follow. */
+	loop_remove(box_loop(box), &box->on_listener);
+	box_raise(box, events & EPOLLIN ? BOX_EV_TRAPPED : BOX_EV_ENDING);
+}
+
+/* ---- looks ---- */
+
+static void box_look_begin(struct box *box, bool parked)
+{
+	box->look_parked = parked;
+	box->looks = 0;
+	box->look_us = LOOK_FIRST_US;
+	box_look(&box->look);
+}
+
+/* Two looks at once, then further and further apart: looking without a pause would starve a box that
+ * shares the CPU with the supervisor. */
+static void box_look(struct loop_timer *timer)
+{
+	struct box *box = container_of(timer, struct box, look);
+
+	for (int i = box->looks == 0 ? 2 : 1; i > 0; i--) {
+		const enum fence fence = !box->look_parked ? fence_stopped(box) :
+					 fence_parked(box) ? FENCE_PARKED :
+							     FENCE_NONE;
+
+		if (fence != FENCE_NONE) {
+			box->fence = fence;
+			box_raise(box, BOX_EV_PROVEN);
+			return;
+		}
+	}
+	box->looks++;
+	loop_arm(box_loop(box), &box->look, now_ns() + box->look_us * NS_PER_US);
+	box->look_us = box->look_us * 2 > LOOK_LAST_US ? LOOK_LAST_US : box->look_us * 2;
+}
+
+/* ---- actions ---- */
+
+static void box_watch(struct box *box)
+{
+	struct loop *loop = box_loop(box);
+
+	if (box->proc_syscall < 0 ||
+	    loop_add(loop, &box->on_pidfd, box->pidfd, EPOLLIN) != 0 ||
+	    loop_add(loop, &box->on_control, box->control, EPOLLIN) != 0)
+		box_raise(box, BOX_EV_UNSOUND);
+}
+
+/* SECCOMP_IOCTL_NOTIF_RECV of the agreed call, and ENOSYS for an answer. */
+static int box_canary(struct box *box)
+{
+	const struct launch_record *l = box->launch;
+	struct seccomp_notif notif = { 0 };
+	struct seccomp_notif_resp resp = { 0 };
+
+	box->listener = (int)syscall(SYS_pidfd_getfd, box->pidfd, l->fd_held, 0);
+	if (box->listener < 0)
+		return -errno;
+	if (ioctl(box->listener, SECCOMP_IOCTL_NOTIF_RECV, &notif) != 0)
+		return -errno;
+	if (notif.data.nr != BOX_CANARY_NR || notif.data.args[0] != l->canary[0] ||
+	    notif.data.args[1] != l->canary[1] || notif.data.args[2] != l->canary[2])
+		return -EPROTO;
+	resp.id = notif.id;
+	resp.error = -ENOSYS;
+	if (ioctl(box->listener, SECCOMP_IOCTL_NOTIF_SEND, &resp) != 0)
+		return -errno;
+	return loop_add(box_loop(box), &box->on_listener, box->listener, EPOLLIN);
+}
+
+static void box_do_canary(struct box *box)
+{
+	const int ret = box_canary(box);
+
+	if (ret == 0)
+		return;
+	log_error("%s: the seccomp listener cannot be taken: %s", box_id(box), strerror(-ret));
+	box_raise(box, BOX_EV_UNSOUND);
+}
+
+static void box_do_verify(struct box *box)
+{
+	const char *what = "the seccomp listener was never offered";
+	const uint64_t begin = now_ns();
+	const bool silent = (box->launch->seal & SEAL_WANT_LISTENER) && box->listener < 0;
+
+	box->sealed_ns = begin - box->spawned_ns;
+	if (silent || verify_box(box, &what) != 0) {
+		log_error("%s: a standby is not sealed as it must be: %s", box_id(box), what);
+		box_raise(box, BOX_EV_UNSOUND);
+		return;
+	}
+	box->verify_ns = now_ns() - begin;
+	free(box->launch);
+	box->launch = NULL;
+	box_raise(box, BOX_EV_VERIFIED);
+}
+
+static void box_kill(struct box *box)
+{
+	/* ESRCH: it died by itself and waits to be reaped. */
+	if (box->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, box->pidfd, SIGKILL, NULL, 0);
+}
+
+static void box_stop(struct box *box)
+{
+	syscall(SYS_pidfd_send_signal, box->pidfd, SIGSTOP, NULL, 0);
+	box_look_begin(box, false);
+}
+
+/* The suspicion that an event is. */
+static enum replace_reason box_suspicion(enum box_event event)
+{
+	switch (event) {
+	case BOX_EV_TRAPPED:
+		return REPLACE_SECCOMP;
+	case BOX_EV_ENDING:
+	case BOX_EV_EXITED:
+		return REPLACE_CRASH;
+	case BOX_EV_DEADLINE:
+		return REPLACE_HANG;
+	case BOX_EV_UNSOUND:
+		return REPLACE_AUDIT;
+	default:
+		return REPLACE_PROTOCOL;
+	}
+}
+
+/* The call that the listener holds is never answered: the thread stays where it is. */
+static void box_hold(struct box *box)
+{
+	struct seccomp_notif notif = { 0 };
+
+	syscall(SYS_pidfd_send_signal, box->pidfd, SIGSTOP, NULL, 0);
+	if (ioctl(box->listener, SECCOMP_IOCTL_NOTIF_RECV, &notif) == 0) {
+		log_warn("%s: generation %llu made a forbidden system call (%d)", box_id(box),
+			 (unsigned long long)box->gen->number, notif.data.nr);
+		if (fence_held(box, notif.id)) {
+			box->fence = FENCE_HELD;
+			box_raise(box, BOX_EV_PROVEN);
+			return;
+		}
+	}
+	box_look_begin(box, false);
+}
+
+/* Dead and gone; what it was is forgotten, its generation may follow. */
+static void box_reap(struct box *box)
+{
+	siginfo_t info = { 0 };
+
+	if (box->pidfd >= 0)
+		waitid(P_PIDFD, (id_t)box->pidfd, &info, WEXITED | WNOHANG);
+	box_release(box);
+}
+
+static void box_quiesce(struct box *box)
+{
+	const struct ctl_header message = { CTL_QUIESCE, 0 };
+
+	if (channel_send(box, &message, sizeof(message)) != 0)
+		box_raise(box, BOX_EV_MISBEHAVED);
+}
+
+/* The records, copied once from where the predecessor can no longer write: it is fenced. */
+static uint32_t box_records(struct box *box, uint8_t *out, uint32_t *bytes)
+{
+	const struct device *dev = box->gen->dev;
+	const struct box *from = dev->previous != NULL ? &dev->previous->boxes[box->lane] : NULL;
+	uint32_t n = 0;
+
+	for (int c = 0; c < STATE_CLASSES; c++) {
+		bytes[c] = 0;
+		if (!dev->passage.carried || from == NULL || from->page == NULL)
+			continue;
+		if (c == STATE_CONTROL && !dev->passage.carry)
+			continue;
+		bytes[c] = from->record_bytes[c];
+		memcpy(out + n, from->page->record[c], bytes[c]);
+		n += bytes[c];
+	}
+	return n;
+}
+
+static void box_activate(struct box *box)
+{
+	const struct device *dev = box->gen->dev;
+	const struct launch_record *l = &dev->launch[box->lane];
+	union {
+		struct ctl_activate activate;
+		uint8_t bytes[CTL_BYTES_MAX];
+	} message;
+	uint32_t n;
+
+	memset(&message.activate, 0, sizeof(message.activate));
+	message.activate.header.type = CTL_ACTIVATE;
+	message.activate.features = dev->features;
+	for (uint32_t i = 0; i < l->queues; i++)
+		message.activate.queues[i] = dev->queues[l->queue_index[i]];
+	n = box_records(box, message.bytes + sizeof(message.activate),
+			message.activate.record_bytes);
+	if (channel_send(box, &message, sizeof(message.activate) + n) != 0)
+		box_raise(box, BOX_EV_MISBEHAVED);
+}
+
+static void box_act(struct box *box, enum box_action action, enum box_event event)
+{
+	switch (action) {
+	case BOX_DO_NONE:
+	case BOX_DO_BROKE: /* told by box_report(), which has the details */
+	case BOX_ACTION_COUNT:
+		break;
+	case BOX_DO_WATCH:
+		box_watch(box);
+		break;
+	case BOX_DO_CANARY:
+		box_do_canary(box);
+		break;
+	case BOX_DO_VERIFY:
+		box_do_verify(box);
+		break;
+	case BOX_DO_READY:
+		device_box_reached(box, BOX_STANDBY, DEVICE_EV_READY);
+		break;
+	case BOX_DO_ACTIVATE:
+		box_activate(box);
+		break;
+	case BOX_DO_STARTED:
+		device_box_reached(box, BOX_ACTIVE, DEVICE_EV_STARTED);
+		break;
+	case BOX_DO_QUIESCE:
+		box_quiesce(box);
+		break;
+	case BOX_DO_LOOK:
+		box_look_begin(box, true);
+		break;
+	case BOX_DO_STOP:
+		box_stop(box);
+		break;
+	case BOX_DO_SUSPECT:
+		device_box_suspect(box, box_suspicion(event));
+		box_stop(box);
+		break;
+	case BOX_DO_HOLD:
+		device_box_suspect(box, box_suspicion(event));
+		box_hold(box);
+		break;
+	case BOX_DO_PEND:
+		box_kill(box);
+		box_look_begin(box, false);
+		device_raise(box->gen->dev, DEVICE_EV_PENDING);
+		break;
+	case BOX_DO_FENCED:
+		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
+		break;
+	case BOX_DO_KILL:
+		box_kill(box);
+		break;
+	case BOX_DO_KILL_NEW:
+		box_watch(box);
+		box_kill(box);
+		break;
+	case BOX_DO_LOSE:
+		box_kill(box);
+		device_box_lost(box);
+		break;
+	case BOX_DO_REAP:
+		box_reap(box);
+		device_box_reaped(box);
+		break;
+	case BOX_DO_REAP_LOST:
+		box_reap(box);
+		device_box_lost(box);
+		device_box_reaped(box);
+		break;
+	case BOX_DO_REAP_SUSPECT:
+		box->fence = FENCE_DEAD;
+		device_box_suspect(box, box_suspicion(event));
+		box_reap(box);
+		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
+		device_box_reaped(box);
+		break;
+	case BOX_DO_REAP_FENCED:
+		box->fence = FENCE_DEAD;
+		box_reap(box);
+		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
+		device_box_reaped(box);
+		break;
+	case BOX_DO_BUG:
+		log_error("%s: event %s in state %s", box_id(box), box_event_name(event),
+			  box_state_name(box->state));
+		CHECK(action != BOX_DO_BUG);
+	}
+}
+
+void box_raise(struct box *box, enum box_event event)
+{
+	const struct box_cell cell = box_table(box->state, event);
+	const bool moved = cell.next != box->state;
+
+	log_debug("%s g%llu: %s in %s: %s, %s", box_id(box), (unsigned long long)box->gen->number,
+		  box_event_name(event), box_state_name(box->state), box_action_name(cell.action),
+		  box_state_name(cell.next));
+	box->state = cell.next;
+	if (moved) {
+		const uint32_t ms = box_deadline_ms(box->state);
+
+		loop_disarm(box_loop(box), &box->look);
+		loop_disarm(box_loop(box), &box->deadline);
+		if (ms != 0)
+			loop_arm(box_loop(box), &box->deadline, now_ns() + ms * NS_PER_MS);
+	}
+	box_act(box, cell.action, event);
+}

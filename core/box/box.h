@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The supervisor: devices whose processes are made, sealed, verified, activated, fenced, replaced
+ * and killed.  It runs a thread of its own; every function here but the hooks may be called from any
+ * other thread.  The states of a device and what is legal in each: box/table.h.
+ *
+ * The caller (the VMM's transport, or the host rig) owns the guest's view: ring addresses, features,
+ * eventfds, configuration.  The supervisor owns processes.  docs/generations.md has the theory.
+ */
+#ifndef MAYFLY_CORE_BOX_BOX_H
+#define MAYFLY_CORE_BOX_BOX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/box/host.h"
+#include "core/box/spawn.h"
+#include "devmodel/abi/config.h"
+#include "devmodel/abi/gpa.h"
+#include "devmodel/abi/kinds.h"
+#include "devmodel/abi/launch.h"
+#include "devmodel/abi/message.h"
+
+#define DEVICE_ID_MAX 64
+#define DEVICE_LANES_MAX 16
+#define DEVICE_DEATHS_MAX 64 /* the largest death budget */
+
+struct supervisor;
+struct device;
+
+/* One memory epoch as the VMM has it.  map.regions[i].addr is the VMM's own mapping. */
+struct box_memory {
+	struct mem_map map;
+	int fds[MEM_REGIONS_MAX];         /* memfd of each region; borrowed */
+	uint64_t offsets[MEM_REGIONS_MAX]; /* where the region begins in it */
+	uint64_t page_bytes[MEM_REGIONS_MAX];
+};
+
+/* Why a generation was replaced: NAME, name as the API shows it. */
+#define REPLACE_REASONS(X)                                                                         \
+	X(SCHEDULE, "schedule")                                                                    \
+	X(MEMORY_MAP, "memory-map")                                                                \
+	X(OPERATOR, "operator")                                                                    \
+	X(CRASH, "crash")                                                                          \
+	X(SECCOMP, "seccomp")                                                                      \
+	X(HANG, "hang")                                                                            \
+	X(PROTOCOL, "protocol")                                                                    \
+	X(RING, "ring")                                                                            \
+	X(STORM, "storm")                                                                          \
+	X(AUDIT, "audit")
+
+enum replace_reason {
+#define REPLACE_REASON_ENUM(NAME, name) REPLACE_##NAME,
+	REPLACE_REASONS(REPLACE_REASON_ENUM)
+#undef REPLACE_REASON_ENUM
+		REPLACE_REASON_COUNT
+};
+
+const char *replace_reason_name(enum replace_reason reason);
+
+/* What a fence rests on, weakest claim last; docs/generations.md says what each proves. */
+#define FENCES(X)                                                                                  \
+	X(NONE, "none")                                                                            \
+	X(PARKED, "parked")                                                                        \
+	X(HELD, "held")                                                                            \
+	X(STOPPED, "stopped")                                                                      \
+	X(EXITING, "exiting")                                                                      \
+	X(DEAD, "dead")
+
+enum fence {
+#define FENCE_ENUM(NAME, name) FENCE_##NAME,
+	FENCES(FENCE_ENUM)
+#undef FENCE_ENUM
+		FENCE_COUNT
+};
+
+const char *fence_name(enum fence fence);
+
+/* One finished replacement. */
+struct replacement {
+	uint64_t from; /* generation numbers */
+	uint64_t to;
+	bool planned;  /* handoff; else recovery */
+	bool carried;  /* a state record was handed on */
+	bool cold;     /* no standby was ready when it was needed */
+	enum replace_reason reason;
+	enum fence fence;
+	uint32_t drain_us;  /* QUIESCE sent to PARKED seen; 0 for a recovery */
+	uint32_t switch_us; /* PARKED seen, or suspicion raised, to ACTIVATED */
+};
+
+/* Hooks run on the supervisor's thread and must not call back into a function that waits for it. */
+struct device_hooks {
+	void (*started)(void *ctx);               /* first pass done after device_start() */
+	void (*reset_done)(void *ctx);            /* after device_reset(): nothing touches rings */
+	void (*needs_reset)(void *ctx, const char *why); /* static text */
+	void (*replaced)(void *ctx, const struct replacement *r);
+};
+
+struct device_spec {
+	char id[DEVICE_ID_MAX + 1];
+	enum dev_kind kind;
+	uint32_t queues;
+	uint32_t lanes; /* boxes a generation, 1 .. queues; queue q is served by lane q % lanes */
+	int kick[BOX_QUEUES_MAX]; /* eventfds, EFD_NONBLOCK; borrowed, must outlive the device */
+	int call[BOX_QUEUES_MAX];
+	int backends[BOX_BACKENDS_MAX]; /* borrowed */
+	uint32_t backend_count;
+	bool guest_memory;        /* ring devices: true */
+	uint64_t fsize;           /* RLIMIT_FSIZE */
+	uint32_t policy_when;     /* POLICY_IF_* */
+	union dev_config config;
+	uint32_t death_budget;    /* this many deaths, at most DEVICE_DEATHS_MAX, .. */
+	uint32_t death_window_s;  /* .. in this time quarantine it; 0: never */
+	const struct device_hooks *hooks; /* may be NULL, each may be NULL */
+	void *ctx;
+};
+
+#define DEVICE_SAMPLES 512 /* the last so many switch and drain times are kept for percentiles */
+
+struct device_status {
+	const char *state;
+	uint64_t generation; /* 0: none active */
+	uint32_t epoch;
+	pid_t pid;         /* of lane 0; 0: none */
+	pid_t standby_pid; /* 0: none ready */
+	bool standby_ready; /* every box of it is sealed and verified */
+	uint64_t age_ns;
+	uint64_t replacements[REPLACE_REASON_COUNT];
+	uint64_t cold;
+	uint64_t stalls;   /* fences that were overdue */
+	uint32_t deaths_in_window;
+	uint32_t samples;
+	uint32_t switch_us[DEVICE_SAMPLES]; /* newest last */
+	uint32_t drain_us[DEVICE_SAMPLES];
+	const char *broken; /* NULL, or why */
+};
+
+/* The spawner is borrowed and must outlive the supervisor. memory is copied, its descriptors are
+ * borrowed. 0 or -errno. */
+int supervisor_create(struct supervisor **out, struct spawner *spawner,
+		      const struct seal_host *host, const struct box_memory *memory);
+/* Kills and reaps every box of every device; devices must have been destroyed. */
+void supervisor_destroy(struct supervisor *sup);
+
+/* Adds a device and begins to make its standby.  0; -EINVAL: the spec makes no sense; -ENOMEM;
+ * -ENOTSUP: libseccomp cannot express the policy. */
+int device_create(struct supervisor *sup, const struct device_spec *spec, struct device **out);
+/* Kills its boxes and waits until they are reaped. */
+void device_destroy(struct device *dev);
+
+/* The driver set DRIVER_OK.  Returns at once; hooks->started follows.  -EBUSY: not idle. */
+int device_start(struct device *dev, uint64_t features, const struct ctl_queue *queues);
+/* The driver wrote 0.  Returns at once; hooks->reset_done follows when the generation is fenced. */
+void device_reset(struct device *dev);
+
+/* A planned replacement; waits until it is done.  carry: hand the control state on too.
+ * 0 and *result; -EBUSY: not in this state or one waits already; -ECANCELED: a reset, a break or a
+ * death came first (a recovery then takes its place). */
+int device_replace(struct device *dev, enum replace_reason reason, bool carry,
+		   struct replacement *result);
+/* Quarantined: tries again.  -EBUSY: it is not. */
+int device_revive(struct device *dev);
+/* Suspicion from outside the supervisor (operator, tests): fences and recovers.  -EBUSY: not
+ * active. */
+int device_condemn(struct device *dev, enum replace_reason reason);
+
+void device_status(struct device *dev, struct device_status *status);
+
+/* Waits until a standby is sealed and verified. 0, or -ETIMEDOUT. */
+int device_wait_standby(struct device *dev, uint32_t timeout_ms);
+
+#endif

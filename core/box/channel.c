@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control socket.  A report is 16 bytes, exactly; more, fewer or too often is suspicion.  No
+ * control-message buffer is offered, so a descriptor sent by a sandbox is dropped by the kernel.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+#include "core/box/internal.h"
+#include "core/cc.h"
+
+#define REPORTS_PER_SECOND 64
+
+int channel_receive(struct box *box, struct box_report *report)
+{
+	const ssize_t n = recv(box->control, report, sizeof(*report),
+			       MSG_DONTWAIT | MSG_NOSIGNAL | MSG_TRUNC);
+	const uint64_t now = now_ns();
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
+	/* 0 is the end of the stream, or an empty message, which the policy forbids: either way
+	 * nothing more is to be had here, and the pidfd tells of a death. */
+	if (n == 0)
+		return -EPIPE;
+	if (n != sizeof(*report) || report->type == 0 || report->type >= REPORT_TYPE_END)
+		return -EPROTO;
+	if (now - box->reports_since > NS_PER_S) {
+		box->reports_since = now;
+		box->reports = 0;
+	}
+	return ++box->reports <= REPORTS_PER_SECOND ? 1 : -EPROTO;
+}
+
+int channel_send(struct box *box, const void *message, size_t bytes)
+{
+	const ssize_t n = send(box->control, message, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (n != (ssize_t)bytes)
+		return -EPROTO;
+	/* After the message: a box that sees the bell must find it. */
+	if (box->page != NULL)
+		__atomic_fetch_add(&box->page->bell, 1, __ATOMIC_RELEASE);
+	return 0;
+}

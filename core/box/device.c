@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The order of replacement.  A device has at most one active generation, one standby, and one
+ * previous: fenced, but alive until its successor has made the first pass, because killing it and
+ * making the next standby at once would take the CPU from the successor just when the guest waits
+ * (facts: the pause grew five times).  device_raise() works like box_raise().
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "core/box/internal.h"
+#include "core/cc.h"
+#include "core/log.h"
+
+#define REFILL_LATEST_MS 100   /* the next standby, if the old generation is slow to die */
+#define RESPAWN_FIRST_MS 10    /* back-off after a standby was lost, doubled each time .. */
+#define RESPAWN_LAST_MS 5000   /* .. up to this */
+#define STANDBY_FAILURES_MAX 8 /* in a row, when one is needed: give up */
+
+/* ---- generations ---- */
+
+static bool box_is_fenced(const struct box *box)
+{
+	return box->state == BOX_FENCED || box->state == BOX_DYING || box->state == BOX_DEAD;
+}
+
+static bool generation_all(const struct generation *gen, enum box_state state)
+{
+	for (uint32_t i = 0; i < gen->lanes; i++) {
+		const struct box *box = &gen->boxes[i];
+
+		if (state == BOX_FENCED ? !box_is_fenced(box) : box->state != state)
+			return false;
+	}
+	return true;
+}
+
+static void generation_raise(struct generation *gen, enum box_event event)
+{
+	for (uint32_t i = 0; i < gen->lanes; i++)
+		box_raise(&gen->boxes[i], event);
+}
+
+/* Ends a generation that owns nothing; it stays on the list until its last box is reaped. */
+static void generation_retire(struct device *dev, struct generation **slot)
+{
+	struct generation *gen = *slot;
+
+	if (gen == NULL)
+		return;
+	*slot = NULL;
+	gen->next = dev->leaving;
+	dev->leaving = gen;
+	generation_raise(gen, BOX_EV_RETIRE);
+}
+
+static void generation_collect(struct device *dev)
+{
+	struct generation **p = &dev->leaving;
+
+	while (*p != NULL) {
+		struct generation *gen = *p;
+
+		if (generation_all(gen, BOX_DEAD)) {
+			*p = gen->next;
+			free(gen);
+		} else {
+			p = &gen->next;
+		}
+	}
+}
+
+static struct generation *generation_create(struct device *dev)
+{
+	const uint32_t lanes = dev->spec.lanes;
+	struct generation *gen = calloc(1, sizeof(*gen) + lanes * sizeof(gen->boxes[0]));
+
+	if (gen == NULL)
+		return NULL;
+	gen->dev = dev;
+	gen->number = ++dev->generations;
+	gen->epoch = dev->sup->memory.map.epoch;
+	gen->lanes = lanes;
+	for (uint32_t i = 0; i < lanes; i++)
+		box_init(&gen->boxes[i], gen, i);
+	return gen;
+}
+
+bool device_standby_ready(const struct device *dev)
+{
+	return dev->standby != NULL && generation_all(dev->standby, BOX_STANDBY);
+}
+
+static void device_spawn(struct device *dev)
+{
+	int ret = 0;
+
+	loop_disarm(dev->sup->loop, &dev->respawn);
+	if (dev->standby != NULL || dev->destroying)
+		return;
+	dev->standby = generation_create(dev);
+	for (uint32_t i = 0; i < dev->spec.lanes && dev->standby != NULL && ret == 0; i++) {
+		ret = box_spawn(&dev->standby->boxes[i]);
+		if (ret != 0) {
+			log_error("%s: no standby can be made: %s", dev->spec.id, strerror(-ret));
+			/* Boxes after this one were never asked for. */
+			for (uint32_t j = i + 1; j < dev->spec.lanes; j++)
+				dev->standby->boxes[j].state = BOX_DEAD;
+		}
+	}
+	if (ret != 0) {
+		generation_retire(dev, &dev->standby);
+		generation_collect(dev);
+	}
+	if (dev->standby == NULL)
+		device_raise(dev, DEVICE_EV_LOST);
+}
+
+static void device_respawn(struct loop_timer *timer)
+{
+	struct device *dev = container_of(timer, struct device, respawn);
+
+	generation_collect(dev);
+	device_spawn(dev);
+}
+
+void device_begin(struct device *dev)
+{
+	dev->respawn.fire = device_respawn;
+	device_spawn(dev);
+}
+
+void device_end(struct device *dev)
+{
+	dev->destroying = true;
+	generation_retire(dev, &dev->standby);
+	device_raise(dev, DEVICE_EV_RESET);
+	generation_collect(dev);
+}
+
+bool device_empty(const struct device *dev)
+{
+	return dev->active == NULL && dev->standby == NULL && dev->previous == NULL &&
+	       dev->leaving == NULL;
+}
+
+static struct box *generation_box(struct generation *gen, uint64_t cookie)
+{
+	for (uint32_t i = 0; gen != NULL && i < gen->lanes; i++) {
+		if (gen->boxes[i].cookie == cookie)
+			return &gen->boxes[i];
+	}
+	return NULL;
+}
+
+struct box *device_find_box(struct device *dev, uint64_t cookie)
+{
+	struct box *box = generation_box(dev->standby, cookie);
+
+	for (struct generation *gen = dev->leaving; box == NULL && gen != NULL; gen = gen->next)
+		box = generation_box(gen, cookie);
+	return box;
+}
+
+/* ---- what its boxes tell ---- */
+
+void device_box_reached(struct box *box, enum box_state state, enum device_event event)
+{
+	struct generation *gen = box->gen;
+	struct device *dev = gen->dev;
+
+	if (!generation_all(gen, state))
+		return;
+	if (gen == (event == DEVICE_EV_READY ? dev->standby : dev->active))
+		device_raise(dev, event);
+}
+
+void device_box_suspect(struct box *box, enum replace_reason reason)
+{
+	struct device *dev = box->gen->dev;
+
+	log_warn("%s: generation %llu is suspect: %s", dev->spec.id,
+		 (unsigned long long)box->gen->number, replace_reason_name(reason));
+	if (box->gen != dev->active)
+		return;
+	dev->suspicion = reason;
+	device_raise(dev, DEVICE_EV_SUSPECT);
+}
+
+void device_box_lost(struct box *box)
+{
+	struct device *dev = box->gen->dev;
+
+	if (box->gen != dev->standby)
+		return;
+	generation_retire(dev, &dev->standby);
+	device_raise(dev, DEVICE_EV_LOST);
+}
+
+/* Last use of the box: its generation may be freed here. */
+void device_box_reaped(struct box *box)
+{
+	struct device *dev = box->gen->dev;
+
+	generation_collect(dev);
+	/* A refill that waited for this. */
+	if (dev->respawn.armed && dev->standby_failures == 0)
+		device_spawn(dev);
+	pthread_mutex_lock(&dev->sup->lock);
+	pthread_cond_broadcast(&dev->sup->changed);
+	pthread_mutex_unlock(&dev->sup->lock);
+}
+
+void device_box_broke(struct box *box, uint32_t queue, enum ring_error error)
+{
+	static const char *const texts[] = {
+#define RING_ERROR_TEXT(NAME, text) text,
+		RING_ERRORS(RING_ERROR_TEXT)
+#undef RING_ERROR_TEXT
+	};
+	struct device *dev = box->gen->dev;
+
+	if (box->gen != dev->active)
+		return;
+	log_warn("%s: queue %u: %s", dev->spec.id, queue, texts[error]);
+	if (dev->broken == NULL)
+		dev->broken = texts[error];
+	device_raise(dev, DEVICE_EV_BROKE);
+}
+
+/* ---- requests and figures ---- */
+
+static void request_done(struct device *dev, struct replace_request **slot, int ret)
+{
+	struct replace_request *request = *slot;
+
+	if (request == NULL)
+		return;
+	*slot = NULL;
+	pthread_mutex_lock(&dev->sup->lock);
+	request->ret = ret;
+	request->done = true;
+	pthread_cond_broadcast(&dev->sup->changed);
+	pthread_mutex_unlock(&dev->sup->lock);
+}
+
+static void device_cancel(struct device *dev)
+{
+	dev->passage.live = false;
+	request_done(dev, &dev->passage.request, -ECANCELED);
+	request_done(dev, &dev->waiting, -ECANCELED);
+}
+
+uint32_t device_deaths(const struct device *dev)
+{
+	const uint64_t window = dev->spec.death_window_s * NS_PER_S;
+	const uint64_t now = now_ns();
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < dev->death_count && i < DEVICE_DEATHS_MAX; i++)
+		n += now - dev->deaths[i] <= window;
+	return n;
+}
+
+static bool device_spent(const struct device *dev)
+{
+	return dev->spec.death_window_s != 0 && device_deaths(dev) > dev->spec.death_budget;
+}
+
+static uint32_t elapsed_us(uint64_t from_ns, uint64_t to_ns)
+{
+	const uint64_t us = to_ns > from_ns ? (to_ns - from_ns) / NS_PER_US : 0;
+
+	return us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
+}
+
+static void device_sample(struct device *dev, const struct replacement *r)
+{
+	if (dev->samples == DEVICE_SAMPLES) {
+		dev->samples--;
+		memmove(dev->switch_us, dev->switch_us + 1, dev->samples * sizeof(uint32_t));
+		memmove(dev->drain_us, dev->drain_us + 1, dev->samples * sizeof(uint32_t));
+	}
+	dev->switch_us[dev->samples] = r->switch_us;
+	dev->drain_us[dev->samples] = r->drain_us;
+	dev->samples++;
+	dev->replaced[r->reason]++;
+	dev->cold += r->cold;
+}
+
+static void passage_end(struct device *dev)
+{
+	struct passage *p = &dev->passage;
+	const struct replacement r = {
+		.from = p->from,
+		.to = dev->active->number,
+		.planned = p->planned,
+		.carried = p->carried,
+		.cold = p->cold,
+		.reason = p->reason,
+		.fence = p->fence,
+		.drain_us = p->planned ? elapsed_us(p->asked_ns, p->fenced_ns) : 0,
+		.switch_us = elapsed_us(p->fenced_ns, dev->active->activated_ns),
+	};
+
+	p->live = false;
+	device_sample(dev, &r);
+	if (dev->spec.hooks != NULL && dev->spec.hooks->replaced != NULL)
+		dev->spec.hooks->replaced(dev->spec.ctx, &r);
+	if (p->request != NULL)
+		p->request->result = r;
+	request_done(dev, &p->request, 0);
+}
+
+/* ---- actions ---- */
+
+static void device_do_activate(struct device *dev)
+{
+	uint32_t queue;
+
+	if (ring_resume(dev, &queue) != 0) {
+		dev->broken = "used->idx is not between what was done and what was asked";
+		log_warn("%s: queue %u: %s", dev->spec.id, queue, dev->broken);
+		device_raise(dev, DEVICE_EV_BROKE);
+		return;
+	}
+	dev->active = dev->standby;
+	dev->standby = NULL;
+	dev->fresh = false; /* from here on used->idx says what is done */
+	generation_raise(dev->active, BOX_EV_ACTIVATE);
+}
+
+static void device_do_quiesce(struct device *dev)
+{
+	dev->passage = (struct passage){
+		.live = true,
+		.planned = true,
+		.from = dev->active->number,
+		.reason = dev->waiting->reason,
+		.carry = dev->waiting->carry,
+		.request = dev->waiting,
+		.asked_ns = now_ns(),
+	};
+	dev->passage.fenced_ns = dev->passage.asked_ns;
+	dev->waiting = NULL;
+	generation_raise(dev->active, BOX_EV_QUIESCE);
+}
+
+static void device_do_finish(struct device *dev)
+{
+	dev->active->activated_ns = now_ns();
+	if (dev->passage.live)
+		passage_end(dev);
+	else if (dev->spec.hooks != NULL && dev->spec.hooks->started != NULL)
+		dev->spec.hooks->started(dev->spec.ctx);
+	/* Only now: see the top of this file.  The reaped box brings the refill forward. */
+	loop_arm(dev->sup->loop, &dev->respawn,
+		 now_ns() + (dev->previous != NULL ? REFILL_LATEST_MS : 0) * NS_PER_MS);
+	generation_retire(dev, &dev->previous);
+}
+
+static void device_do_condemn(struct device *dev)
+{
+	device_cancel(dev);
+	if (dev->active == NULL || generation_all(dev->active, BOX_FENCED))
+		device_raise(dev, DEVICE_EV_FENCED);
+	else
+		generation_raise(dev->active, BOX_EV_CONDEMN); /* FENCED comes with the last */
+}
+
+static void device_do_recover(struct device *dev)
+{
+	struct replace_request *waiting = dev->waiting;
+
+	dev->waiting = NULL; /* a planned one that has not begun goes on afterwards */
+	device_cancel(dev);
+	dev->waiting = waiting;
+	dev->deaths[dev->death_count++ % DEVICE_DEATHS_MAX] = now_ns();
+	dev->passage = (struct passage){
+		.live = true,
+		.from = dev->active->number,
+		.reason = dev->suspicion,
+		.fenced_ns = now_ns(),
+	};
+	generation_retire(dev, &dev->previous);
+	generation_raise(dev->active, BOX_EV_CONDEMN);
+}
+
+static void device_do_succeed(struct device *dev)
+{
+	struct passage *p = &dev->passage;
+	bool parked = true;
+
+	p->fence = FENCE_NONE;
+	for (uint32_t i = 0; i < dev->active->lanes; i++) {
+		const struct box *box = &dev->active->boxes[i];
+
+		parked = parked && box->parked && box->fence == FENCE_PARKED;
+		p->fence = box->fence > p->fence ? box->fence : p->fence;
+	}
+	p->carried = p->planned && parked;
+	generation_retire(dev, &dev->previous);
+	dev->previous = dev->active;
+	dev->active = NULL;
+	p->cold = !device_standby_ready(dev);
+	if (device_spent(dev) || dev->standby_failures > STANDBY_FAILURES_MAX)
+		device_raise(dev, DEVICE_EV_EXHAUSTED);
+	else if (!p->cold)
+		device_raise(dev, DEVICE_EV_READY);
+	else
+		device_spawn(dev);
+}
+
+static void device_do_clear(struct device *dev)
+{
+	generation_retire(dev, &dev->previous);
+	generation_retire(dev, &dev->active);
+	dev->broken = NULL;
+	dev->death_count = 0;
+	dev->standby_failures = 0;
+	if (dev->spec.hooks != NULL && dev->spec.hooks->reset_done != NULL && !dev->destroying)
+		dev->spec.hooks->reset_done(dev->spec.ctx);
+	device_spawn(dev);
+}
+
+static void device_do_break(struct device *dev)
+{
+	device_cancel(dev);
+	generation_retire(dev, &dev->previous);
+	if (dev->spec.hooks != NULL && dev->spec.hooks->needs_reset != NULL)
+		dev->spec.hooks->needs_reset(dev->spec.ctx, dev->broken);
+}
+
+static void device_do_abandon(struct device *dev)
+{
+	dev->broken = device_spent(dev) ? "it died too often" : "no standby can be made";
+	log_error("%s: given up: %s", dev->spec.id, dev->broken);
+	device_do_break(dev);
+}
+
+static void device_do_respawn(struct device *dev)
+{
+	uint64_t ms = RESPAWN_FIRST_MS;
+
+	for (uint32_t i = 1; i < dev->standby_failures && ms < RESPAWN_LAST_MS; i++)
+		ms *= 2;
+	if (++dev->standby_failures == 1)
+		ms = 0;
+	if (!dev->destroying)
+		loop_arm(dev->sup->loop, &dev->respawn, now_ns() + ms * NS_PER_MS);
+	if (dev->standby_failures > STANDBY_FAILURES_MAX)
+		device_raise(dev, DEVICE_EV_EXHAUSTED);
+}
+
+static void device_do_fresh(struct device *dev)
+{
+	if (dev->waiting != NULL)
+		dev->waiting->result.from = dev->standby != NULL ? dev->standby->number : 0;
+	generation_retire(dev, &dev->standby);
+	device_spawn(dev);
+}
+
+static void device_do_settle(struct device *dev)
+{
+	if (dev->waiting == NULL)
+		return;
+	dev->waiting->result.planned = true;
+	dev->waiting->result.reason = dev->waiting->reason;
+	dev->waiting->result.to = dev->standby->number;
+	dev->replaced[dev->waiting->reason]++;
+	request_done(dev, &dev->waiting, 0);
+}
+
+static void device_do_spawn(struct device *dev)
+{
+	if (device_standby_ready(dev))
+		device_raise(dev, DEVICE_EV_READY);
+	else
+		device_spawn(dev);
+}
+
+static void device_do_prepare(struct device *dev)
+{
+	if (dev->state == DEVICE_ACTIVE && device_standby_ready(dev))
+		device_raise(dev, DEVICE_EV_HANDOFF);
+	else if (dev->state == DEVICE_ACTIVE)
+		device_spawn(dev);
+}
+
+static void device_do_offer(struct device *dev)
+{
+	if (dev->waiting != NULL)
+		device_raise(dev, DEVICE_EV_HANDOFF);
+}
+
+static void device_do_stall(struct device *dev)
+{
+	dev->stalls++;
+	log_warn("%s: the fence is overdue: a sandbox cannot be stopped (slow storage?)",
+		 dev->spec.id);
+}
+
+static void device_do_revive(struct device *dev)
+{
+	dev->broken = NULL;
+	dev->death_count = 0;
+	dev->standby_failures = 0;
+	device_do_spawn(dev);
+}
+
+static void device_do_refuse(struct device *dev)
+{
+	dev->refused = true;
+	request_done(dev, &dev->waiting, -EBUSY);
+}
+
+static void device_do_nothing(struct device *dev)
+{
+	(void)dev;
+}
+
+static void device_do_bug(struct device *dev)
+{
+	log_error("%s: an event that cannot happen in state %s", dev->spec.id,
+		  device_state_name(dev->state));
+	CHECK(!"device table");
+}
+
+static void (*const device_acts[DEVICE_ACTION_COUNT])(struct device *) = {
+	[DEVICE_DO_NONE] = device_do_nothing,	   [DEVICE_DO_SPAWN] = device_do_spawn,
+	[DEVICE_DO_RESPAWN] = device_do_respawn,   [DEVICE_DO_ACTIVATE] = device_do_activate,
+	[DEVICE_DO_PREPARE] = device_do_prepare,   [DEVICE_DO_OFFER] = device_do_offer,
+	[DEVICE_DO_FRESH] = device_do_fresh,	   [DEVICE_DO_SETTLE] = device_do_settle,
+	[DEVICE_DO_REFUSE] = device_do_refuse,	   [DEVICE_DO_QUIESCE] = device_do_quiesce,
+	[DEVICE_DO_FINISH] = device_do_finish,	   [DEVICE_DO_CONDEMN] = device_do_condemn,
+	[DEVICE_DO_RECOVER] = device_do_recover,   [DEVICE_DO_SUCCEED] = device_do_succeed,
+	[DEVICE_DO_CLEAR] = device_do_clear,	   [DEVICE_DO_STALL] = device_do_stall,
+	[DEVICE_DO_BREAK] = device_do_break,	   [DEVICE_DO_ABANDON] = device_do_abandon,
+	[DEVICE_DO_REVIVE] = device_do_revive,	   [DEVICE_DO_BUG] = device_do_bug,
+};
+
+void device_raise(struct device *dev, enum device_event event)
+{
+	const struct device_cell cell = device_table(dev->state, event);
+
+	log_debug("%s: %s in %s: %s, %s", dev->spec.id, device_event_name(event),
+		  device_state_name(dev->state), device_action_name(cell.action),
+		  device_state_name(cell.next));
+	dev->state = cell.next;
+	device_acts[cell.action](dev);
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the parts of core/box share with each other and nobody else.
+ *
+ *   supervisor.c  the thread, the spawner's replies, the public calls
+ *   device.c      DEVICE_ACTIONS: the order of replacement
+ *   box.c         BOX_ACTIONS: one process
+ *   launch.c      what a process is born with
+ *   channel.c     reports in, messages out
+ *   fence.c       looks
+ *   verify.c      the seal, seen from outside
+ *   ring.c        where a successor goes on
+ *
+ * All of it runs on the supervisor's thread.
+ */
+#ifndef MAYFLY_CORE_BOX_INTERNAL_H
+#define MAYFLY_CORE_BOX_INTERNAL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/box/box.h"
+#include "core/box/table.h"
+#include "core/loop.h"
+#include "devmodel/abi/message.h"
+#include "devmodel/abi/seal.h"
+#include "devmodel/abi/statepage.h"
+
+struct generation;
+
+struct box {
+	struct generation *gen;
+	uint32_t lane;
+	enum box_state state;
+	uint64_t cookie; /* names it to the spawner; never reused */
+
+	pid_t pid; /* 0: none */
+	int pidfd;
+	int control;      /* the VMM's end, non-blocking */
+	int child_socket; /* the box's end, until it was sent */
+	int child_state;  /* the state page, likewise */
+	int listener;
+	int proc_dir;     /* /proc/PID */
+	int proc_syscall; /* /proc/PID/syscall, kept open */
+	uint64_t control_ino; /* of the box's end of the control socket */
+	uint64_t state_ino;
+	struct state_page *page;
+	struct launch_record *launch; /* until it is verified */
+
+	struct loop_source on_pidfd, on_control, on_listener;
+	struct loop_timer deadline, look;
+	uint32_t look_us;   /* the next back-off */
+	uint32_t looks;
+	bool look_parked;   /* else: stopped or exiting */
+
+	enum fence fence;
+	enum replace_reason reason; /* of its suspicion */
+	bool parked;                /* it reported PARKED, so the records are complete */
+	uint32_t record_bytes[STATE_CLASSES];
+	uint32_t reports; /* in the current second */
+	uint64_t reports_since;
+	uint64_t spawned_ns, sealed_ns, verify_ns;
+};
+
+struct generation {
+	struct device *dev;
+	uint64_t number;
+	uint32_t epoch;
+	uint32_t lanes;
+	uint64_t activated_ns;
+	struct generation *next; /* among those on their way out */
+	struct box boxes[];
+};
+
+struct replace_request {
+	enum replace_reason reason;
+	bool carry;
+	bool done;
+	int ret;
+	struct replacement result;
+};
+
+/* A replacement under way, whoever began it. */
+struct passage {
+	bool live;
+	bool planned;
+	bool carry;   /* control state too, if the old generation parks */
+	bool carried; /* it did: its records are handed on */
+	bool cold;
+	uint64_t from;
+	enum replace_reason reason;
+	enum fence fence;
+	uint64_t asked_ns;  /* QUIESCE sent */
+	uint64_t fenced_ns; /* PARKED seen, or suspicion raised */
+	struct replace_request *request; /* NULL: nobody waits */
+};
+
+struct device {
+	struct supervisor *sup;
+	struct device_spec spec;
+	struct device *next;
+	enum device_state state;
+	struct generation *active;
+	struct generation *standby;
+	struct generation *previous; /* fenced, alive until the successor has made its first pass */
+	struct generation *leaving;  /* retired, until reaped */
+	struct loop_timer respawn;
+	uint32_t standby_failures; /* in a row */
+	enum replace_reason suspicion; /* the last */
+	bool refused;
+	struct launch_record *launch; /* the part that is the same in all generations, filter included */
+	int timer_fd;
+
+	uint64_t features;
+	struct ctl_queue queues[BOX_QUEUES_MAX];
+	uint16_t audited[BOX_QUEUES_MAX]; /* highest used->idx that was seen and accepted */
+	bool fresh;                       /* the rings begin at 0: first start after a reset */
+
+	struct passage passage;
+	struct replace_request *waiting; /* planned, not begun */
+	uint64_t deaths[DEVICE_DEATHS_MAX]; /* times of the last, a ring */
+	uint32_t death_count;
+	bool destroying;
+
+	uint64_t generations; /* numbers given so far */
+	uint64_t replaced[REPLACE_REASON_COUNT];
+	uint64_t cold, stalls;
+	uint32_t samples;
+	uint32_t switch_us[DEVICE_SAMPLES], drain_us[DEVICE_SAMPLES];
+	const char *broken;
+};
+
+struct supervisor {
+	struct loop *loop;
+	pthread_t thread;
+	struct spawner *spawner;
+	struct seal_host host;
+	struct box_memory memory;
+	struct device *devices;
+	struct loop_source on_spawner;
+	uint64_t cookies;
+	pthread_mutex_t lock; /* with `changed`: waiting callers */
+	pthread_cond_t changed;
+};
+
+/* box.c */
+void box_raise(struct box *box, enum box_event event);
+void box_init(struct box *box, struct generation *gen, uint32_t lane);
+/* Begins to make the process. 0 or -errno; on error the box is DEAD and holds nothing. */
+int box_spawn(struct box *box);
+void box_spawned(struct box *box, const struct spawn_reply *reply);
+
+/* device.c */
+void device_raise(struct device *dev, enum device_event event);
+void device_box_reached(struct box *box, enum box_state state, enum device_event event);
+void device_box_suspect(struct box *box, enum replace_reason reason);
+void device_box_lost(struct box *box);
+void device_box_reaped(struct box *box);
+void device_box_broke(struct box *box, uint32_t queue, enum ring_error error);
+/* Makes the first standby. */
+void device_begin(struct device *dev);
+/* Ends every generation; device_empty() becomes true when all are reaped. */
+void device_end(struct device *dev);
+bool device_empty(const struct device *dev);
+struct box *device_find_box(struct device *dev, uint64_t cookie);
+bool device_standby_ready(const struct device *dev);
+uint32_t device_deaths(const struct device *dev);
+
+/* launch.c */
+/* The common part, filter compiled. 0 or -errno. */
+int launch_prepare(struct device *dev);
+/* The record of one box and its descriptors in the order that launch.h gives. */
+void launch_fill(const struct box *box, struct launch_record *launch);
+uint32_t launch_fds(const struct box *box, const struct launch_record *launch, int *fds);
+
+/* channel.c */
+/* One report. 1: *report is one, well-formed; 0: none now; -EPIPE: the other end is closed;
+ * -EPROTO: anything else. */
+int channel_receive(struct box *box, struct box_report *report);
+/* 0, or -EPROTO: it did not take it (full or closed): suspicion, never a retry. */
+int channel_send(struct box *box, const void *message, size_t bytes);
+
+/* fence.c: each looks once and does not block. */
+bool fence_parked(const struct box *box);
+bool fence_held(const struct box *box, uint64_t id);
+/* FENCE_STOPPED, FENCE_EXITING or FENCE_NONE. */
+enum fence fence_stopped(const struct box *box);
+
+/* verify.c */
+/* 0, or -EPERM with *what naming the first thing that is not as it must be (static text). */
+int verify_box(const struct box *box, const char **what);
+
+/* ring.c */
+/* Where each queue goes on after a fence: reads used->idx and avail->idx once each, accepts within
+ * [audited, avail] and avail - used <= size. 0, or -EPROTO with *queue. */
+int ring_resume(struct device *dev, uint32_t *queue);
+
+#endif

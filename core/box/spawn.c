@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Two halves: the VMM's side (requests and replies over a SOCK_SEQPACKET socket) and the spawner's
+ * main.  The spawner keeps its own descriptors at SPAWN_FD_BASE and above, so that those that come
+ * with a request are received as 0 .. n-1, just the numbers that the child must have: nothing is
+ * moved, nothing can be overwritten.
+ *
+ * The child is cloned with VM and VFORK: until exec it runs on the spawner's memory with the spawner
+ * suspended, makes a handful of system calls and allocates nothing.
+ */
+#include "core/box/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "core/cc.h"
+
+#define SPAWN_FD_BASE 300
+#define SPAWN_FD_SOCKET SPAWN_FD_BASE
+#define SPAWN_FD_PROGRAM (SPAWN_FD_BASE + 1) /* + kind */
+#define SPAWN_STACK_BYTES 16384
+
+struct spawn_request {
+	uint64_t cookie;
+	uint32_t kind;
+	uint32_t fds;
+};
+
+struct spawn_answer { /* also the handshake: error and the step that failed */
+	uint64_t cookie;
+	int32_t error;
+	int32_t pid;
+	char what[48];
+};
+
+static const char *const kind_names[] = {
+#define KIND_NAME(NAME, name, virtio_id) #name,
+	DEV_KINDS(KIND_NAME)
+#undef KIND_NAME
+};
+
+/* ---- the spawner's side ---- */
+
+struct child {
+	int program;
+	char *argv[2];
+	int error; /* written by the child, whose memory is ours until it execs */
+};
+
+static int child_main(void *arg)
+{
+	struct child *c = arg;
+	char *const envp[] = { NULL };
+	sigset_t none;
+
+	/* Out of the VMM's session: job control of its terminal must not reach a sandbox. */
+	if (setsid() < 0)
+		goto fail;
+	sigemptyset(&none);
+	if (sigprocmask(SIG_SETMASK, &none, NULL) != 0)
+		goto fail;
+	syscall(SYS_execveat, c->program, "", c->argv, envp, AT_EMPTY_PATH);
+fail:
+	c->error = errno;
+	_exit(127);
+}
+
+static int spawn_child(const struct spawn_request *req, int *pidfd, int *error)
+{
+	static char stack[SPAWN_STACK_BYTES] __attribute__((aligned(16)));
+	char name[32];
+	struct child child = { .program = SPAWN_FD_PROGRAM + (int)req->kind, .argv = { name } };
+
+	snprintf(name, sizeof(name), "mayfly-%s", kind_names[req->kind]);
+	const int pid = clone(child_main, stack + sizeof(stack),
+			      CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PIDFD | CLONE_NEWPID,
+			      &child, pidfd);
+
+	*error = pid < 0 ? errno : child.error;
+	return pid;
+}
+
+static void spawner_answer(const struct spawn_answer *answer, int pidfd)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { (void *)answer, sizeof(*answer) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (pidfd >= 0) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control.room);
+		control.header = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
+						   .cmsg_level = SOL_SOCKET,
+						   .cmsg_type = SCM_RIGHTS };
+		memcpy(CMSG_DATA(&control.header), &pidfd, sizeof(pidfd));
+	}
+	if (sendmsg(SPAWN_FD_SOCKET, &msg, MSG_NOSIGNAL) < 0)
+		_exit(0); /* the VMM is gone, and our children with it */
+}
+
+/* Received descriptors are 0 .. n-1 because nothing of ours lies below SPAWN_FD_BASE. */
+static void spawner_serve(const struct spawn_request *req, uint32_t fds)
+{
+	struct spawn_answer answer = { .cookie = req->cookie, .pid = -1 };
+	int pidfd = -1;
+
+	if (req->kind >= DEV_KIND_COUNT || req->fds != fds)
+		answer.error = EINVAL;
+	else
+		answer.pid = spawn_child(req, &pidfd, &answer.error);
+	spawner_answer(&answer, pidfd);
+	if (pidfd >= 0)
+		close(pidfd);
+	syscall(SYS_close_range, 0, SPAWN_FD_BASE - 1, 0);
+}
+
+_Noreturn static void spawner_loop(void)
+{
+	static union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(SPAWN_FDS_MAX * sizeof(int))];
+	} control;
+
+	for (;;) {
+		struct spawn_request req;
+		struct iovec iov = { &req, sizeof(req) };
+		struct msghdr msg = { .msg_iov = &iov,
+				      .msg_iovlen = 1,
+				      .msg_control = &control,
+				      .msg_controllen = sizeof(control.room) };
+		const ssize_t n = recvmsg(SPAWN_FD_SOCKET, &msg, 0);
+		const struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n != sizeof(req))
+			_exit(0);
+		spawner_serve(&req, c == NULL ? 0 : (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int)));
+	}
+}
+
+static int write_file(const char *path, const char *text)
+{
+	cleanup_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		return -errno;
+	return 0;
+}
+
+/* 0 -> uid: with uid -> uid every capability is lost at exec, and the bounding set with it. */
+static int spawner_user_ns(uid_t uid, gid_t gid)
+{
+	char map[64];
+	int ret;
+
+	if (unshare(CLONE_NEWUSER) != 0)
+		return -errno;
+	ret = write_file("/proc/self/setgroups", "deny");
+	snprintf(map, sizeof(map), "0 %u 1", uid);
+	if (ret == 0)
+		ret = write_file("/proc/self/uid_map", map);
+	snprintf(map, sizeof(map), "0 %u 1", gid);
+	if (ret == 0)
+		ret = write_file("/proc/self/gid_map", map);
+	return ret;
+}
+
+/* An empty read-only tmpfs for a root; the old one is detached.  The programs stay reachable by the
+ * descriptors that were opened before. */
+static int spawner_empty_root(void)
+{
+	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+	if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount("mayfly", "/tmp", "tmpfs", flags, "size=4k,nr_inodes=2,mode=0555") != 0 ||
+	    chdir("/tmp") != 0 || syscall(SYS_pivot_root, ".", ".") != 0 ||
+	    umount2(".", MNT_DETACH) != 0 || chdir("/") != 0 ||
+	    mount("none", "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL) != 0)
+		return -errno;
+	return 0;
+}
+
+static int spawner_programs(const char *dir)
+{
+	for (int kind = 0; kind < DEV_KIND_COUNT; kind++) {
+		char path[4096];
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/mayfly-%s", dir, kind_names[kind]);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 && errno == ENOENT)
+			continue; /* refused when asked for: execveat says EBADF */
+		if (fd < 0 || dup3(fd, SPAWN_FD_PROGRAM + kind, O_CLOEXEC) < 0)
+			return -errno;
+		close(fd);
+	}
+	return 0;
+}
+
+static void spawner_signals(void)
+{
+	sigset_t all;
+
+	for (int s = 1; s < NSIG; s++)
+		signal(s, SIG_DFL);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+}
+
+/* Everything before the first request.  0, or -errno with the step's name. */
+static int spawner_prepare(int socket, const char *program_dir, bool user_ns, const char **what)
+{
+	const uid_t uid = geteuid();
+	const gid_t gid = getegid();
+	int ret;
+
+	*what = "set up descriptors";
+	if (dup3(socket, SPAWN_FD_SOCKET, O_CLOEXEC) < 0)
+		return -errno;
+	*what = "open the device programs";
+	ret = spawner_programs(program_dir);
+	if (ret != 0)
+		return ret;
+	*what = "make a user namespace";
+	if (user_ns)
+		ret = spawner_user_ns(uid, gid);
+	if (ret != 0)
+		return ret;
+	*what = "make namespaces";
+	if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) != 0)
+		return -errno;
+	*what = "make an empty root";
+	ret = spawner_empty_root();
+	if (ret != 0)
+		return ret;
+	*what = "close descriptors";
+	if (syscall(SYS_close_range, 0, SPAWN_FD_BASE - 1, 0) != 0 ||
+	    syscall(SYS_close_range, SPAWN_FD_PROGRAM + DEV_KIND_COUNT, ~0u, 0) != 0)
+		return -errno;
+	return 0;
+}
+
+_Noreturn static void spawner_main(int socket, const char *program_dir, bool user_ns)
+{
+	struct spawn_answer hello = { 0 };
+	const char *what = "";
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NAME, "mayfly-spawner");
+	setsid();
+	spawner_signals();
+	hello.error = -spawner_prepare(socket, program_dir, user_ns, &what);
+	snprintf(hello.what, sizeof(hello.what), "%s", what);
+	if (hello.error != 0) {
+		if (send(socket, &hello, sizeof(hello), MSG_NOSIGNAL) < 0)
+			_exit(1);
+		_exit(1);
+	}
+	spawner_answer(&hello, -1);
+	spawner_loop();
+}
+
+/* ---- the VMM's side ---- */
+
+/* Descriptors up to SPAWN_FD_PROGRAM + kinds must be possible. */
+static int spawner_raise_nofile(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return -errno;
+	if (limit.rlim_cur >= 1024)
+		return 0;
+	limit.rlim_cur = limit.rlim_max < 1024 ? limit.rlim_max : 1024;
+	return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? 0 : -errno;
+}
+
+static int spawner_handshake(struct spawner *s, const char **what)
+{
+	static char step[48];
+	struct spawn_answer hello;
+	const ssize_t n = recv(s->socket, &hello, sizeof(hello), 0);
+
+	*what = "start the spawner";
+	if (n != sizeof(hello))
+		return -EPIPE;
+	snprintf(step, sizeof(step), "%.47s", hello.what);
+	*what = step;
+	if (fcntl(s->socket, F_SETFL, O_NONBLOCK) != 0)
+		return -errno;
+	return -hello.error;
+}
+
+int spawner_start(struct spawner *s, const char *program_dir, const char **what)
+{
+	int pair[2];
+	int ret;
+
+	*s = (struct spawner){ .socket = -1, .pidfd = -1, .user_ns = geteuid() != 0 };
+	*what = "start the spawner";
+	ret = spawner_raise_nofile();
+	if (ret != 0)
+		return ret;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+		return -errno;
+	s->pid = fork();
+	if (s->pid == 0) {
+		close(pair[0]);
+		spawner_main(pair[1], program_dir, s->user_ns);
+	}
+	ret = s->pid < 0 ? -errno : 0;
+	close(pair[1]);
+	s->socket = pair[0];
+	if (ret == 0) {
+		s->pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0);
+		ret = s->pidfd < 0 ? -errno : spawner_handshake(s, what);
+	}
+	if (ret != 0)
+		spawner_stop(s);
+	return ret;
+}
+
+int spawner_request(const struct spawner *s, uint64_t cookie, enum dev_kind kind, const int *fds,
+		    uint32_t n)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(SPAWN_FDS_MAX * sizeof(int))];
+	} control;
+	struct spawn_request req = { cookie, kind, n };
+	struct iovec iov = { &req, sizeof(req) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control };
+
+	if (n == 0 || n > SPAWN_FDS_MAX)
+		return -EINVAL;
+	memset(&control, 0, CMSG_SPACE(n * sizeof(int)));
+	msg.msg_controllen = CMSG_SPACE(n * sizeof(int));
+	control.header = (struct cmsghdr){ .cmsg_len = CMSG_LEN(n * sizeof(int)),
+					   .cmsg_level = SOL_SOCKET,
+					   .cmsg_type = SCM_RIGHTS };
+	memcpy(CMSG_DATA(&control.header), fds, n * sizeof(int));
+	return sendmsg(s->socket, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+int spawner_reply(const struct spawner *s, struct spawn_reply *reply)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct spawn_answer answer;
+	struct iovec iov = { &answer, sizeof(answer) };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
+			      .msg_controllen = sizeof(control.room) };
+	const ssize_t n = recvmsg(s->socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
+	if (n != sizeof(answer))
+		return -EPIPE;
+	*reply = (struct spawn_reply){ answer.cookie, answer.error, answer.pid, -1 };
+	if (CMSG_FIRSTHDR(&msg) != NULL)
+		memcpy(&reply->pidfd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(int));
+	return 1;
+}
+
+void spawner_stop(struct spawner *s)
+{
+	if (s->pid > 0) {
+		kill(s->pid, SIGKILL);
+		waitpid(s->pid, NULL, 0);
+	}
+	s->pid = 0;
+	cc_close(&s->socket);
+	cc_close(&s->pidfd);
+}

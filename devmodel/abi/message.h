@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control socket (SOCK_SEQPACKET, one message a record).  After the launch record:
+ *
+ * VMM to box: a ctl_header, then what the type says.  A message is announced by adding one to the
+ * `bell` of the state page *after* it was sent, so that a box that never sleeps finds it too.
+ *
+ * Box to VMM: a box_report, always 16 bytes, written in one call.  The VMM reads nothing else from
+ * a box but the state page, and believes none of it: a report is a hint or a request, never proof.
+ */
+#ifndef MAYFLY_ABI_MESSAGE_H
+#define MAYFLY_ABI_MESSAGE_H
+
+#include <stdint.h>
+
+#include "devmodel/abi/launch.h"
+#include "devmodel/abi/statepage.h"
+
+/* VMM to box: NAME, number, meaning. */
+#define CTL_TYPES(X)                                                                               \
+	X(ACTIVATE, 1, "serve these queues from here on; struct ctl_activate and state records")   \
+	X(QUIESCE, 2, "finish what was begun, write the state records, park")                      \
+	X(PING, 3, "answer PONG with the same value")
+
+enum ctl_type {
+#define CTL_ENUM(NAME, number, text) CTL_##NAME = (number),
+	CTL_TYPES(CTL_ENUM)
+#undef CTL_ENUM
+};
+
+struct ctl_header {
+	uint32_t type;
+	uint32_t value; /* PING: any; else 0 */
+};
+
+struct ctl_queue {
+	uint64_t desc_gpa;
+	uint64_t avail_gpa;
+	uint64_t used_gpa;
+	uint16_t size;    /* a power of two, at most VIRTQ_SIZE_MAX; 0: the queue is not enabled */
+	uint16_t next;    /* the first avail index to serve, equal to used->idx: 0 after a reset */
+	uint32_t pad;
+};
+
+struct ctl_activate {
+	struct ctl_header header;
+	uint64_t features;                    /* as negotiated */
+	uint32_t record_bytes[STATE_CLASSES]; /* the records that follow, in this order */
+	struct ctl_queue queues[BOX_QUEUES_MAX]; /* in the order of queue_index */
+};
+
+#define CTL_BYTES_MAX (sizeof(struct ctl_activate) + STATE_CLASSES * STATE_RECORD_MAX)
+
+/* Box to VMM: NAME, number, meaning of value and detail. */
+#define REPORT_TYPES(X)                                                                            \
+	X(HELLO, 1, "the death signal is armed")                                                   \
+	X(HALF, 2, "filter in force; value: the listener's descriptor number")                     \
+	X(SEALED, 3, "all layers in force, waiting")                                               \
+	X(FAILED, 4, "a seal step failed; value: step, detail: errno")                             \
+	X(ACTIVATED, 5, "first pass over all queues done; detail: requests served in it")          \
+	X(PARKED, 6, "value: bytes of the data record, detail: bytes of the control record")       \
+	X(PONG, 7, "value: as in PING")                                                            \
+	X(BROKEN, 8, "the driver broke a rule; value: queue, detail: enum ring_error")             \
+	X(REFUSED, 9, "a carried state record does not fit its schema")
+
+enum report_type {
+#define REPORT_ENUM(NAME, number, text) REPORT_##NAME = (number),
+	REPORT_TYPES(REPORT_ENUM)
+#undef REPORT_ENUM
+		REPORT_TYPE_END
+};
+
+struct box_report {
+	uint32_t type;
+	uint32_t value;
+	uint64_t detail;
+};
+
+/* What a driver can do wrong with a ring: ends service of the device until it is reset. */
+#define RING_ERRORS(X)                                                                             \
+	X(NONE, "no error")                                                                        \
+	X(ADDRESS, "a ring lies outside guest memory or is not aligned")                           \
+	X(SIZE, "the queue size is 0, not a power of two or too large")                            \
+	X(AVAIL, "avail->idx is further ahead than the queue is long")                             \
+	X(HEAD, "a descriptor index lies outside the table")                                       \
+	X(LOOP, "a descriptor chain is longer than the queue")                                     \
+	X(INDIRECT, "an indirect table is nested, empty, oversized or not a multiple of 16")       \
+	X(ORDER, "a device-readable descriptor follows a writable one")                            \
+	X(SPAN, "a buffer lies outside guest memory or crosses regions")                           \
+	X(SHORT, "the chain is too short for a request of this kind")
+
+enum ring_error {
+#define RING_ERROR_ENUM(NAME, text) RING_ERROR_##NAME,
+	RING_ERRORS(RING_ERROR_ENUM)
+#undef RING_ERROR_ENUM
+		RING_ERROR_COUNT
+};
+
+_Static_assert(sizeof(struct ctl_queue) == 32, "wire format");
+_Static_assert(sizeof(struct ctl_activate) == 24 + 32 * BOX_QUEUES_MAX, "wire format");
+_Static_assert(sizeof(struct box_report) == 16, "the policy pins this length");
+
+#endif

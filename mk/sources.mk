@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# A source list for each binary.
+
+KINDS := blk rng
+
+# Linked into device programs, freestanding, and into hosted builds of the same.
+DEV_COMMON := devmodel/common/virtq.c devmodel/common/run.c devmodel/common/rate.c snapshot/codec.c
+# Only in the programs: entry, seal, memory functions.
+DEV_START := devmodel/common/start.c devmodel/common/seal.c devmodel/common/mem.c
+
+# The VMM but for main.c: also the archive that tests and benchmarks link.
+VMM_LIB := $(wildcard core/*.c core/*/*.c snapshot/*.c hotplug/*.c) \
+	devmodel/common/policy.c $(KINDS:%=devmodel/%/policy.c)
+VMM_LIB := $(filter-out core/main.c,$(VMM_LIB))
+
+UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
+HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
+ESCAPE_TESTS := $(patsubst tests/escape/%.c,%,$(wildcard tests/escape/test_*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+BENCHES := $(patsubst benchmarks/%.c,%,$(wildcard benchmarks/bench_*.c))
+RIG_LIB := $(wildcard tests/rig/*.c)
+BENCH_LIB := benchmarks/hist.c benchmarks/report.c
