@@ -7,10 +7,10 @@
  * carried out, then answered and published.  Nothing is begun that could be half done when the
  * judgement fails, and nothing of a request outlives serve(): a successor runs it again.
  *
- * Data goes between image and guest memory directly, a system call for each run of segments that are
- * adjacent in memory.  The sealed process may use offsets up to the image's last sector only, so
- * every call begins at a sector and moves whole units (a sector, or what O_DIRECT wants if that is
- * more); a request whose segments are cut otherwise goes through a bounce buffer, whole.
+ * Data goes between image and guest memory directly, a system call for each run of segments that
+ * are adjacent in memory.  The sealed process may use offsets up to the image's last sector only,
+ * so every call begins at a sector and moves whole units (a sector, or what O_DIRECT wants if
+ * that is more); a request whose segments are cut otherwise goes through a bounce buffer, whole.
  *
  * Rate limits.  A request that must wait is left where it is, with the timer set; serve() peeks it
  * again later.  The buckets start in one of three ways (blk_activate):
@@ -179,7 +179,8 @@ static bool segments_aligned(const struct virtq_segment *seg, uint32_t segments,
 /* The image. */
 
 /* One run of memory.  The bytes moved: all of them, or what went well before the failure. */
-static uint32_t image_io(const struct dev *dev, bool write, uint8_t *buf, uint32_t len, uint64_t off)
+static uint32_t image_io(const struct dev *dev, bool write, uint8_t *buf, uint32_t len,
+			 uint64_t off)
 {
 	uint32_t unit = blk_unit(blk_config(dev));
 	uint32_t done = 0;
@@ -193,7 +194,8 @@ static uint32_t image_io(const struct dev *dev, bool write, uint8_t *buf, uint32
 			return len;
 		if (n == -EINTR)
 			continue;
-		/* A short count goes on at a unit; less than one, or the end of the file, is failure. */
+		/* A short count goes on at a unit; less than one, or the end of the file, is
+		 * failure. */
 		if (n < (long)unit)
 			break;
 		done += (uint32_t)n / unit * unit;
@@ -308,7 +310,8 @@ static int blk_parse(struct virtq *q, struct virtq_chain *chain, struct blk_requ
 
 	if (chain->read_bytes < sizeof(req->header) || !chain->write_bytes)
 		return virtq_break(q, RING_ERROR_SHORT);
-	segments_copy(chain->seg, chain->readable, (uint8_t *)&req->header, sizeof(req->header), false);
+	segments_copy(chain->seg, chain->readable, (uint8_t *)&req->header, sizeof(req->header),
+		      false);
 	req->status = segments_last(writable, writables);
 	if (req->header.type == BLK_T_IN || req->header.type == BLK_T_GET_ID) {
 		req->seg = writable;

@@ -20,11 +20,13 @@ DEV_KINDS(POLICY_DECLARE)
 const struct policy *policy_of(uint32_t kind);
 
 /* Argument tests, for use in a table: argument, what it must be. */
+/* clang-format off */
 #define POLICY_IS_FD(group) { .arg = 0, .op = POLICY_EQ, .operand = POLICY_FD_##group }
 #define POLICY_IS(a, v) { .arg = (a), .op = POLICY_EQ, .operand = POLICY_VALUE, .value = (v) }
 #define POLICY_AT_MOST(a, v) { .arg = (a), .op = POLICY_LE, .operand = POLICY_VALUE, .value = (v) }
 #define POLICY_IS_THE(a, what) { .arg = (a), .op = POLICY_EQ, .operand = POLICY_##what }
 #define POLICY_WITHIN(a, what) { .arg = (a), .op = POLICY_LE, .operand = POLICY_##what }
+/* clang-format on */
 
 /* A const struct policy over a const array of rules. */
 #define POLICY_TABLE(array) { .rules = (array), .count = sizeof(array) / sizeof((array)[0]) }

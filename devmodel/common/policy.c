@@ -2,9 +2,9 @@
 /*
  * What every kind may do: hear the VMM and answer it, wait, take kicks, signal the driver, exit.
  *
- * Buffers are pointers into the box's own memory, which no filter can follow: what they may do there
- * is bounded by the mapping and by the lengths below.  The kernel checks the direction of each
- * descriptor itself where it can; where both are possible (an eventfd), the rule does.
+ * Buffers are pointers into the box's own memory, which no filter can follow: what they may do
+ * there is bounded by the mapping and by the lengths below.  The kernel checks the direction of
+ * each descriptor itself where it can; where both are possible (an eventfd), the rule does.
  */
 #include "devmodel/common/policies.h"
 
@@ -43,7 +43,8 @@ static const struct policy_rule rules[] = {
 	  .tests = { POLICY_IS(0, CLOCK_MONOTONIC) } },
 	{ .name = "timerfd_settime",
 	  .nr = __NR_timerfd_settime,
-	  .reason = "wakes the main loop when tokens are there; relative, the old value not asked for",
+	  .reason =
+		  "wakes the main loop when tokens are there; relative, old value not asked for",
 	  .when = POLICY_IF_TIMER,
 	  .tests = { POLICY_IS_FD(TIMER), POLICY_IS(1, 0), POLICY_IS(3, 0) } },
 	{ .name = "read",

@@ -11,8 +11,9 @@
  *   peek      avail->idx is loaded with acquire: the ring entry and the descriptors that the driver
  *             wrote before it are then seen whole.
  *   push      used->idx is stored with release: the used element, the status byte and the data are
- *             there before it.  Then a full barrier, and only then used_event or the avail flags are
- *             read: a driver that arms and then looks at used->idx must not be missed by both sides.
+ *             there before it.  Then a full barrier, and only then used_event or the avail flags
+ *             are read: a driver that arms and then looks at used->idx must not be missed by both
+ *             sides.
  *   arm       avail_event or the used flags are stored, then a full barrier, and only then
  *             avail->idx is read again: the same race, seen from the other end.
  */

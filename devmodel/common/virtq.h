@@ -40,8 +40,8 @@ struct virtq {
 	const struct virtq_desc *desc;
 	struct virtq_avail *avail;
 	struct virtq_used *used;
-	uint16_t size; /* 0: not enabled */
-	uint16_t next; /* next avail index to serve == used->idx */
+	uint16_t size;  /* 0: not enabled */
+	uint16_t next;  /* next avail index to serve == used->idx */
 	uint16_t limit; /* activation pass: do not serve past this index */
 	bool limited;   /* set by virtq_activate(), cleared by the main loop after the first pass */
 	bool event_idx;
@@ -72,8 +72,8 @@ int virtq_peek(struct virtq *q, struct virtq_chain *chain);
  * driver where it asked for that. `written`: bytes written to the device-writable part. */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
 
-/* Signals the driver unconditionally (a spurious interrupt is harmless). Never blocks: a call eventfd
- * that is full (EAGAIN) already says what there is to say. */
+/* Signals the driver unconditionally (a spurious interrupt is harmless). Never blocks: a call
+ * eventfd that is full (EAGAIN) already says what there is to say. */
 void virtq_signal(const struct virtq *q);
 
 /* Before sleeping: asks for a kick at the next request; 1 when there already is one, else 0. */

@@ -5,8 +5,8 @@
  *
  * A source may give less than it was asked for; the driver is then told how much it got.  It must
  * get at least a byte (section 5.4.6.1), and a driver that gets none asks again at once: so a
- * request for which the source gave nothing stays where it is and is tried again, on the timer where
- * there is one, and at the next kick.
+ * request for which the source gave nothing stays where it is and is tried again, on the timer
+ * where there is one, and at the next kick.
  *
  * How the bucket starts is the same as for blk (devmodel/blk/dev.c).
  */

@@ -12,7 +12,8 @@
 static const struct policy_rule rules[] = {
 	{ .name = "read",
 	  .nr = __NR_read,
-	  .reason = "entropy for the driver, straight into guest memory, one request's worth at most",
+	  .reason =
+		  "entropy for the driver, straight into guest memory, one request's worth at most",
 	  .tests = { POLICY_IS_FD(BACKEND), POLICY_AT_MOST(2, RNG_REQUEST_MAX) } },
 };
 

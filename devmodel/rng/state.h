@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an rng generation leaves to its successor: the level of its rate limit, class `data`, so that
- * a planned replacement hands out no fresh burst.
+ * What an rng generation leaves to its successor: the level of its rate limit, class `data`, so
+ * that a planned replacement hands out no fresh burst.
  */
 #ifndef MAYFLY_DEVMODEL_RNG_STATE_H
 #define MAYFLY_DEVMODEL_RNG_STATE_H

@@ -2,10 +2,10 @@
 /* dev: blk */
 /*
  * Guest memory as a hostile driver may write it: the virtqueue walk and the blk device on top.  The
- * input says where the rings are, what was negotiated, and what is in memory; the device then serves
- * a first pass and some more.  Around each region nothing is mapped, so a touch outside it ends the
- * run, and so does anything of this: a pass that does not end, a request that is done and not
- * counted, an image whose size changed, a queue that is broken without saying why.
+ * input says where the rings are, what was negotiated, and what is in memory; the device then
+ * serves a first pass and some more.  Around each region nothing is mapped, so a touch outside it
+ * ends the run, and so does anything of this: a pass that does not end, a request that is done
+ * and not counted, an image whose size changed, a queue that is broken without saying why.
  */
 #include <stddef.h>
 #include <stdint.h>

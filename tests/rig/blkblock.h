@@ -11,7 +11,7 @@
 /* The block that request `number` (from 1) writes to `sector`. */
 void blkblock_fill(uint64_t *block, uint64_t sector, uint64_t number);
 
-/* Whether it is that block; number 0: all zeroes.  Not full: only the first two words are looked at. */
+/* Whether it is that block; number 0: all zeroes.  Not full: only its first two words count. */
 bool blkblock_matches(const uint64_t *block, uint64_t sector, uint64_t number, bool full);
 
 #endif

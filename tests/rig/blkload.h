@@ -7,7 +7,8 @@
  * the last acknowledged request number of each sector.  So every read is verified by content, and a
  * write that was lost, doubled late, torn or misplaced shows when its sectors are next read, at the
  * latest in blkload_verify() or blkload_verify_image().  No request touches a sector that a write
- * in flight touches, and no write one that a read in flight touches: each answer has one right content.
+ * in flight touches, and no write one that a read in flight touches: so each answer has only one
+ * right content.
  *
  * One thread a load, except where said.  Several loads may share a disk on disjoint ranges.
  *
@@ -156,8 +157,8 @@ int blkload_drain(struct blkload *load, uint64_t timeout_ns);
 void blkload_resume(struct blkload *load);
 
 /* After a drain: reads the whole range through the device and compares every block; leaves the load
- * drained.  0: read (what was wrong is in the stats); -ETIMEDOUT: no completion for timeout_ns (what
- * is outstanding counts as lost); -EBUSY: not drained. */
+ * drained.  0: read (what was wrong is in the stats); -ETIMEDOUT: no completion for timeout_ns,
+ * what is outstanding counts as lost; -EBUSY: not drained. */
 int blkload_verify(struct blkload *load, uint64_t timeout_ns);
 /* The same with pread on the image file. 0; -EIO: short; -errno of pread; -EBUSY. */
 int blkload_verify_image(struct blkload *load, int fd);

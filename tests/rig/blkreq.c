@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation.  Before a read its buffer is overwritten, so that the content of an earlier read is never taken
- * for an answer; behind each buffer and the status byte lie guard bytes.  An answer is right when
- * the status was written, the used length is exactly what the request type demands, the guards are
- * whole and the content is what the shadow says.
+ * Theory of operation.  Before a read its buffer is overwritten, so that the content of an earlier
+ * read is never taken for an answer; behind each buffer and the status byte lie guard bytes.  An
+ * answer is right when the status was written, the used length is exactly what the request type
+ * demands, the guards are whole and the content is what the shadow says.
  *
  * A write, discard or write-zeroes that failed may have been done in part: its sectors are of
  * unknown content until they are written again.  So are discarded ones, by the specification.

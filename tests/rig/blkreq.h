@@ -26,8 +26,8 @@ struct blk_head {
 bool blkreq_block_right(struct blkload *load, const uint64_t *block, uint64_t sector,
 			const char *where);
 
-/* Decides on the next request, claims its sectors and writes header, data and guards. False: nothing
- * to be had now (sectors all busy, or the scan is at its end). */
+/* Decides on the next request, claims its sectors and writes header, data and guards.  False: there
+ * is none to be had now (sectors all busy, or the scan is at its end). */
 bool blkreq_prepare(struct blkload *load, struct blkload_queue *queue, struct blkload_slot *slot);
 /* Takes back what prepare did when the ring has no room. */
 void blkreq_cancel(struct blkload *load, struct blkload_slot *slot);

@@ -5,10 +5,10 @@
  * bounded, each used element must answer exactly one outstanding request, and what does not fit is
  * counted and described, never followed.
  *
- * Life of a request: ringdrv_add(), ringdrv_publish(), ringdrv_kick(), then ringdrv_reap().  Life of
- * the driver when it has nothing to do: ringdrv_arm(), sleep on fd_call, ringdrv_called(); or
- * ringdrv_wait(), which does all three.  As a guest does, a sleeping driver does not look at the
- * ring before it is called: a call that never comes is a fault of the device (lost_calls).
+ * Life of a request: ringdrv_add(), ringdrv_publish(), ringdrv_kick(), then ringdrv_reap().  When
+ * there is nothing to do: ringdrv_arm(), sleep on fd_call, ringdrv_called(); or ringdrv_wait(), for
+ * all three.  As a guest does, a sleeping driver does not look at the ring before it is called: a
+ * call that never comes is a fault of the device (lost_calls).
  *
  * One thread a queue.  Nothing blocks but ringdrv_wait().
  */
@@ -101,7 +101,8 @@ struct ringdrv_queue {
 
 /* Allocates rings (and indirect tables) from mem, all zero, and the eventfds unless they are given.
  * 0, -EINVAL: the size; -ENOMEM; -errno of eventfd.  On failure nothing needs to be freed. */
-int ringdrv_init(struct ringdrv_queue *q, struct guestmem *mem, const struct ringdrv_config *config);
+int ringdrv_init(struct ringdrv_queue *q, struct guestmem *mem,
+		 const struct ringdrv_config *config);
 /* May be called twice, and on a queue of zeroes.  Guest memory is not given back. */
 void ringdrv_free(struct ringdrv_queue *q);
 /* As a driver after a device reset: rings zeroed, all requests forgotten; counters go on. */
@@ -154,7 +155,7 @@ int ringdrv_called(struct ringdrv_queue *q);
 int ringdrv_wait(struct ringdrv_queue *q, uint64_t timeout_ns);
 
 /*
- * For hostile-guest tests: writes to the shared memory as they stand, past the driver's own records.
+ * For hostile-guest tests: writes to shared memory as they stand, past the driver's own records.
  * After one of these the queue's accounting is void until ringdrv_reset().  Positions are taken
  * modulo the ring's size, so that the test itself stays within its memory.
  */

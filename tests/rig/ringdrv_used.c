@@ -5,8 +5,8 @@
  * Theory of operation.  An element of the used ring is believed only as far as it names a request
  * that is outstanding by the driver's own records; what it says beyond that is counted.  A queue is
  * asleep from an arm that found nothing until it is called; a completion that shows up meanwhile is
- * left lying, as a guest would leave it, and its call is overdue after the grace.  Memory order: see
- * ringdrv.c.
+ * left lying, as a guest would leave it, and its call is overdue after the grace.  For the memory
+ * order see ringdrv.c.
  */
 #include <errno.h>
 #include <poll.h>

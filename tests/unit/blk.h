@@ -136,7 +136,7 @@ static inline uint32_t answered(void)
 }
 
 static inline void request(uint8_t want, uint32_t written, uint32_t type, uint64_t sector,
-		    const struct ring_part *data, uint16_t n)
+			   const struct ring_part *data, uint16_t n)
 {
 	offer(type, sector, data, n);
 	assert_int_equal(dev_program.serve(&dev, q), SERVE_DONE);
@@ -146,7 +146,7 @@ static inline void request(uint8_t want, uint32_t written, uint32_t type, uint64
 }
 
 static inline void request_one(uint8_t want, uint32_t written, uint32_t type, uint64_t sector,
-			uint32_t bytes)
+			       uint32_t bytes)
 {
 	const struct ring_part data = { BUFFER_GPA, bytes, type == VIRTIO_BLK_T_OUT ? 0 : RING_W };
 

@@ -2,8 +2,8 @@
 /*
  * A driver's half of one virtqueue, for unit tests of device code: two regions of guest memory with
  * nothing mapped around them, a queue in the first, and calls that write descriptors by hand, right
- * or wrong.  The regions follow each other in guest memory but not in this process, so a buffer that
- * crosses from one to the other must be refused.  Used by one thread.
+ * or wrong.  The regions follow each other in guest memory but not in this process, so a buffer
+ * that crosses from one to the other must be refused.  Used by one thread.
  */
 #ifndef MAYFLY_TESTS_UNIT_RING_H
 #define MAYFLY_TESTS_UNIT_RING_H
@@ -42,7 +42,8 @@ struct ring {
 
 static inline uint64_t ring_map(uint64_t bytes)
 {
-	uint8_t *p = mmap(NULL, bytes + 2 * RING_GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *p =
+		mmap(NULL, bytes + 2 * RING_GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED || mprotect(p + RING_GUARD, bytes, PROT_READ | PROT_WRITE))
 		abort();

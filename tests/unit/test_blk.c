@@ -59,9 +59,16 @@ static void test_range(void **state)
 		uint64_t sector;
 		uint32_t bytes;
 	} bad[] = {
-		{ SECTORS, 512 },	{ SECTORS - 1, 1024 },	{ SECTORS + 1, 0 },
-		{ UINT64_MAX, 512 },	{ UINT64_MAX / 512, 512 }, { UINT64_MAX / 512 + 1, 512 },
-		{ UINT64_MAX - 1, 1024 }, { 0, IMAGE_BYTES + 512 }, { 0, 511 }, { 0, 513 },
+		{ SECTORS, 512 },
+		{ SECTORS - 1, 1024 },
+		{ SECTORS + 1, 0 },
+		{ UINT64_MAX, 512 },
+		{ UINT64_MAX / 512, 512 },
+		{ UINT64_MAX / 512 + 1, 512 },
+		{ UINT64_MAX - 1, 1024 },
+		{ 0, IMAGE_BYTES + 512 },
+		{ 0, 511 },
+		{ 0, 513 },
 	};
 
 	(void)state;
@@ -245,13 +252,15 @@ static void test_short(void **state)
 
 static void test_odd_framing(void **state)
 {
-	/* The header in three pieces; status in one piece with the data; an empty piece behind it. */
+	/* The header in three pieces; status in one piece with the data; an empty piece behind
+	 * it. */
 	const struct ring_part parts[] = {
-		{ HEADER_GPA, 3, 0 },	     { HEADER_GPA + 3, 12, 0 }, { HEADER_GPA + 15, 1, 0 },
+		{ HEADER_GPA, 3, 0 },        { HEADER_GPA + 3, 12, 0 }, { HEADER_GPA + 15, 1, 0 },
 		{ BUFFER_GPA, 513, RING_W }, { 0, 0, RING_W },
 	};
 	/* Header and data of a write in one piece. */
-	const struct ring_part joined[] = { { BUFFER_GPA, 16 + 512, 0 }, { STATUS_GPA, 1, RING_W } };
+	const struct ring_part joined[] = { { BUFFER_GPA, 16 + 512, 0 },
+					    { STATUS_GPA, 1, RING_W } };
 	const struct virtio_blk_outhdr read = { .type = VIRTIO_BLK_T_IN, .sector = 5 };
 	const struct virtio_blk_outhdr write = { .type = VIRTIO_BLK_T_OUT, .sector = 6 };
 

@@ -29,7 +29,7 @@ static void test_limit_waits(void **state)
 {
 	(void)state;
 	device_open(image_new(), 0, 1);
-	launch.config.blk.ops = (struct rate_limit){ .size = 1, .burst = 2, .refill_ms = 40 };
+	launch.config.blk.ops = (struct rate_limit){ .size = 1, .burst = 2, .refill_ms = 300 };
 	device_start();
 	for (int i = 0; i < 3; i++) /* a first start: burst and bucket */
 		assert_int_equal(serve_read(), SERVE_DONE);
@@ -78,8 +78,8 @@ static void replace(bool carry)
 	ring.cfg.next = ring_used(&ring)->idx;
 	assert_int_equal(dev_program.init(&dev), 0);
 	if (carry) {
-		assert_int_equal(state_decode(schema, record, (size_t)len, dev.state[STATE_DATA].bytes),
-				 0);
+		assert_int_equal(
+			state_decode(schema, record, (size_t)len, dev.state[STATE_DATA].bytes), 0);
 		assert_int_equal(dev_program.check(&dev), 0);
 	}
 	assert_int_equal(ring_queue(&ring, q), 0);

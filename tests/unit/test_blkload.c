@@ -249,7 +249,7 @@ static unsigned int counters_of(const struct blkload_stats *stats)
 	       (stats->corrupted ? CORRUPTED : 0) | (stats->errors ? ERRORS : 0);
 }
 
-/* Few requests after the fault: a skipped write that is overwritten before it is read is no harm. */
+/* Few requests after the fault, lest a skipped write is overwritten before it is read. */
 static unsigned int run_fault(enum refdev_fault fault, uint64_t at, uint64_t requests)
 {
 	struct blkload_config config = { .sectors = SECTORS, .seed = at, .quiet = true };
@@ -261,7 +261,7 @@ static unsigned int run_fault(enum refdev_fault fault, uint64_t at, uint64_t req
 	while (blkload_completed(&fix.load) < requests && step_inline(5 * MS) >= 0) {
 		if (fix.rings[0].broken || fix.rings[0].stats.lost_calls)
 			break;
-		blkload_reap(&fix.load, 0); /* nothing is there: go to sleep, so that calls matter */
+		blkload_reap(&fix.load, 0); /* goes to sleep, so that calls matter */
 	}
 	blkload_drain(&fix.load, 50 * MS);
 	if (fix.load.outstanding == 0)

@@ -137,7 +137,7 @@ static void test_huge_pages(void **state)
 	assert_int_equal(huge.added, 0);
 }
 
-static void test_huge_pages_that_are_not_there(void **state)
+static void test_too_few_huge_pages(void **state)
 {
 	(void)state;
 	assert_int_equal(guestmem_add(&mem, 0, 1ull << 40, GUESTMEM_2M), -ENOMEM);
@@ -185,7 +185,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_removal_is_provable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_populate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_huge_pages, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_huge_pages_that_are_not_there, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_few_huge_pages, setup, teardown),
 		cmocka_unit_test(test_gaps),
 	};
 

@@ -2,7 +2,8 @@
 /* dev: blk */
 /*
  * devmodel/common/rate.c, mostly against exact arithmetic in 128 bits: over any stretch of time no
- * more passes than the bucket and its rate allow, and after the wait that was named a request passes.
+ * more passes than the bucket and its rate allow, and after the wait that was named a request
+ * passes.
  */
 #include "devmodel/common/rate.h"
 

@@ -309,7 +309,7 @@ static void test_wait(void **state)
 	assert_int_equal(fix.q.stats.lost_calls, 0);
 }
 
-/* A sleeping driver does not look at the ring; when no call comes in time, that is complained of. */
+/* A sleeping driver does not look at the ring; a call that does not come is complained of. */
 static void test_lost_call(void **state)
 {
 	(void)state;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dev: rng */
 /*
- * devmodel/rng: what the source gives reaches the driver, wholly or in part, and a source that gives
- * nothing never turns into an empty answer.
+ * devmodel/rng: what the source gives reaches the driver, wholly or in part, and a source that
+ * gives nothing never turns into an empty answer.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -257,8 +257,8 @@ static void replace(bool carry)
 	ring.cfg.next = ring_used(&ring)->idx;
 	assert_int_equal(dev_program.init(&dev), 0);
 	if (carry) {
-		assert_int_equal(state_decode(schema, record, (size_t)len, dev.state[STATE_DATA].bytes),
-				 0);
+		assert_int_equal(
+			state_decode(schema, record, (size_t)len, dev.state[STATE_DATA].bytes), 0);
 		assert_int_equal(dev_program.check(&dev), 0);
 	}
 	assert_int_equal(ring_queue(&ring, q), 0);
@@ -300,7 +300,7 @@ static void test_limit_waits(void **state)
 
 	(void)state;
 	device_on_urandom();
-	launch.config.rng.bandwidth = (struct rate_limit){ .size = 8, .refill_ms = 30 };
+	launch.config.rng.bandwidth = (struct rate_limit){ .size = 8, .refill_ms = 300 };
 	device_start();
 	ring_post(&ring, &part, 1);
 	assert_int_equal(dev_program.serve(&dev, q), SERVE_DONE);

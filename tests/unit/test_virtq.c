@@ -95,7 +95,8 @@ static void test_peek_chain(void **state)
 	ring_desc(&ring, 5, RING_DATA_GPA, 16, RING_N, 2);
 	ring_desc(&ring, 2, 0, 0, RING_N, 7); /* empty: at no address */
 	ring_desc(&ring, 7, RING_B_GPA, 4096, RING_N | RING_W, 0);
-	ring_desc(&ring, 0, RING_END_GPA - 1, 1, RING_W, 99); /* next without NEXT counts for nothing */
+	ring_desc(&ring, 0, RING_END_GPA - 1, 1, RING_W,
+		  99); /* next without NEXT counts for nothing */
 	ring_offer(&ring, 5);
 	for (int again = 0; again < 2; again++) { /* peeking consumes nothing */
 		assert_int_equal(virtq_peek(&q, &chain), 1);
@@ -120,8 +121,8 @@ static void test_peek_indirect(void **state)
 {
 	(void)state;
 	open_queue(4, INDIRECT);
-	/* More entries than the queue is long; walked in an order of its own; WRITE on the descriptor
-	 * that points to the table means nothing. */
+	/* More entries than the queue is long; walked in an order of its own; WRITE on the
+	 * descriptor that points to the table means nothing. */
 	ring_desc_at(&ring, TABLE_GPA, 0, RING_DATA_GPA, 1, RING_N, 2);
 	ring_desc_at(&ring, TABLE_GPA, 2, RING_DATA_GPA, 2, RING_N, 5);
 	ring_desc_at(&ring, TABLE_GPA, 5, RING_DATA_GPA, 4, RING_W, 0);
@@ -150,32 +151,61 @@ static const struct bad_chain bad_chains[] = {
 	{ RING_ERROR_HEAD, 0, { RING_DATA_GPA, 1, RING_N, UINT16_MAX }, { 0 }, { { 0 } } },
 	{ RING_ERROR_LOOP, 0, { RING_DATA_GPA, 1, RING_N, 0 }, { 0 }, { { 0 } } },
 	{ RING_ERROR_LOOP, 0, { RING_DATA_GPA, 0, RING_N, 1 }, { 0, 0, RING_N, 0 }, { { 0 } } },
-	{ RING_ERROR_ORDER, 0, { RING_DATA_GPA, 1, RING_N | RING_W, 1 }, { RING_DATA_GPA, 1, 0, 0 },
+	{ RING_ERROR_ORDER,
+	  0,
+	  { RING_DATA_GPA, 1, RING_N | RING_W, 1 },
+	  { RING_DATA_GPA, 1, 0, 0 },
 	  { { 0 } } },
-	{ RING_ERROR_ORDER, 0, { RING_DATA_GPA, 1, RING_N | RING_W, 1 }, { 0, 0, 0, 0 }, { { 0 } } },
+	{ RING_ERROR_ORDER,
+	  0,
+	  { RING_DATA_GPA, 1, RING_N | RING_W, 1 },
+	  { 0, 0, 0, 0 },
+	  { { 0 } } },
 	{ RING_ERROR_SPAN, 0, { RING_A_GPA - 1, 1, 0, 0 }, { 0 }, { { 0 } } },
 	{ RING_ERROR_SPAN, 0, { RING_B_GPA - 1, 2, 0, 0 }, { 0 }, { { 0 } } },
 	{ RING_ERROR_SPAN, 0, { RING_END_GPA, 1, 0, 0 }, { 0 }, { { 0 } } },
 	{ RING_ERROR_SPAN, 0, { RING_END_GPA - 1, UINT32_MAX, RING_W, 0 }, { 0 }, { { 0 } } },
 	{ RING_ERROR_SPAN, 0, { UINT64_MAX, 2, 0, 0 }, { 0 }, { { 0 } } },
-	{ RING_ERROR_INDIRECT, 0, { TABLE_GPA, 16, IND, 0 }, { 0 }, { { RING_DATA_GPA, 1, 0, 0 } } },
+	{ RING_ERROR_INDIRECT,
+	  0,
+	  { TABLE_GPA, 16, IND, 0 },
+	  { 0 },
+	  { { RING_DATA_GPA, 1, 0, 0 } } },
 	{ RING_ERROR_INDIRECT, INDIRECT, { TABLE_GPA, 0, IND, 0 }, { 0 }, { { 0 } } },
 	{ RING_ERROR_INDIRECT, INDIRECT, { TABLE_GPA, 24, IND, 0 }, { 0 }, { { 0 } } },
 	{ RING_ERROR_INDIRECT, INDIRECT, { TABLE_GPA, 15, IND, 0 }, { 0 }, { { 0 } } },
-	{ RING_ERROR_INDIRECT, INDIRECT, { TABLE_GPA, 16 * (VIRTQ_SIZE_MAX + 1), IND, 0 }, { 0 },
+	{ RING_ERROR_INDIRECT,
+	  INDIRECT,
+	  { TABLE_GPA, 16 * (VIRTQ_SIZE_MAX + 1), IND, 0 },
+	  { 0 },
 	  { { 0 } } },
-	{ RING_ERROR_INDIRECT, INDIRECT, { TABLE_GPA, 16, IND | RING_N, 1 },
-	  { RING_DATA_GPA, 1, 0, 0 }, { { RING_DATA_GPA, 1, 0, 0 } } },
-	{ RING_ERROR_INDIRECT, INDIRECT, { TABLE_GPA, 16, IND, 0 }, { 0 },
+	{ RING_ERROR_INDIRECT,
+	  INDIRECT,
+	  { TABLE_GPA, 16, IND | RING_N, 1 },
+	  { RING_DATA_GPA, 1, 0, 0 },
+	  { { RING_DATA_GPA, 1, 0, 0 } } },
+	{ RING_ERROR_INDIRECT,
+	  INDIRECT,
+	  { TABLE_GPA, 16, IND, 0 },
+	  { 0 },
 	  { { TABLE_GPA, 16, IND, 0 } } },
 	{ RING_ERROR_SPAN, INDIRECT, { RING_B_GPA - 16, 32, IND, 0 }, { 0 }, { { 0 } } },
 	{ RING_ERROR_SPAN, INDIRECT, { UINT64_MAX - 15, 32, IND, 0 }, { 0 }, { { 0 } } },
-	{ RING_ERROR_HEAD, INDIRECT, { TABLE_GPA, 32, IND, 0 }, { 0 },
+	{ RING_ERROR_HEAD,
+	  INDIRECT,
+	  { TABLE_GPA, 32, IND, 0 },
+	  { 0 },
 	  { { RING_DATA_GPA, 1, RING_N, 2 } } },
-	{ RING_ERROR_LOOP, INDIRECT, { TABLE_GPA, 32, IND, 0 }, { 0 },
+	{ RING_ERROR_LOOP,
+	  INDIRECT,
+	  { TABLE_GPA, 32, IND, 0 },
+	  { 0 },
 	  { { RING_DATA_GPA, 1, RING_N, 1 }, { RING_DATA_GPA, 1, RING_N, 0 } } },
-	{ RING_ERROR_ORDER, INDIRECT, { RING_DATA_GPA, 1, RING_N | RING_W, 1 },
-	  { TABLE_GPA, 16, IND, 0 }, { { RING_DATA_GPA, 1, 0, 0 } } },
+	{ RING_ERROR_ORDER,
+	  INDIRECT,
+	  { RING_DATA_GPA, 1, RING_N | RING_W, 1 },
+	  { TABLE_GPA, 16, IND, 0 },
+	  { { RING_DATA_GPA, 1, 0, 0 } } },
 };
 
 static void test_peek_errors(void **state)

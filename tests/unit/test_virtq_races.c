@@ -81,14 +81,14 @@ static void test_peek_reads_once(void **state)
 
 /*
  * The races that the two full barriers are for, round after round: at the same moment one side
- * publishes and looks whether the other waits, and the other says that it waits and looks again.  Not
- * to see each other is the one outcome that is wrong.
+ * publishes and looks whether the other waits, and the other says that it waits and looks
+ * again.  Not to see each other is the one outcome that is wrong.
  */
 #define RACE_NS 400000000ull
 
 struct race {
 	const char *name;
-	void (*prepare)(void);       /* before each round, alone */
+	void (*prepare)(void); /* before each round, alone */
 	bool (*device_notices)(void);
 	bool (*driver_notices)(void);
 	uint32_t go, done; /* rounds */
@@ -192,8 +192,9 @@ static void run_race(struct race *race, uint64_t features)
 
 static void test_race_push(void **state)
 {
-	struct race by_flag = { "push, flag", race_push_prepare, race_push_device, race_push_driver,
-				0, 0, false };
+	struct race by_flag = {
+		"push, flag", race_push_prepare, race_push_device, race_push_driver, 0, 0, false
+	};
 	struct race by_event = by_flag;
 
 	(void)state;
@@ -205,8 +206,9 @@ static void test_race_push(void **state)
 
 static void test_race_arm(void **state)
 {
-	struct race by_flag = { "arm, flag", race_arm_prepare, race_arm_device, race_arm_driver,
-				0, 0, false };
+	struct race by_flag = {
+		"arm, flag", race_arm_prepare, race_arm_device, race_arm_driver, 0, 0, false
+	};
 	struct race by_event = by_flag;
 
 	(void)state;

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The virtio-pci transport (virtio 1.2 section 4.1), modern only: the register file, MSI-X, and the
+ * device configuration space, all in the VMM.  It never looks into a queue.  What a driver's writes
+ * mean for the device's processes goes out through struct virtio_backend; what they do comes back
+ * through virtio_pci_started() and the like.
+ *
+ * BAR 0: common configuration, ISR, device configuration, notification (2 bytes a queue, multiplier
+ * 4), MSI-X table, PBA.  A queue's notification is an ioeventfd; the VMM is not on the data path.
+ */
+#ifndef MAYFLY_CORE_BUS_VIRTIO_PCI_H
+#define MAYFLY_CORE_BUS_VIRTIO_PCI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/bus/pci.h"
+#include "devmodel/abi/message.h"
+
+#define VIRTIO_CONFIG_MAX 256 /* bytes of device configuration */
+
+struct virtio_pci;
+
+/* What the transport needs of the machine: KVM's, or a fake in tests. See core/machine/vm.h. */
+struct virtio_machine {
+	int (*doorbell)(void *ctx, uint64_t gpa, uint16_t value, int eventfd, bool assign);
+	int (*msi_alloc)(void *ctx, uint32_t *gsi);
+	void (*msi_free)(void *ctx, uint32_t gsi);
+	int (*msi_set)(void *ctx, uint32_t gsi, uint64_t address, uint32_t data);
+	int (*irqfd)(void *ctx, uint32_t gsi, int eventfd, bool assign);
+	void *ctx;
+};
+
+/* What the driver does to the device; called from vCPU threads with the transport's lock held, must
+ * return soon. */
+struct virtio_backend {
+	int (*start)(void *ctx, uint64_t features, const struct ctl_queue *queues); /* DRIVER_OK */
+	void (*reset)(void *ctx); /* status 0: answer with virtio_pci_reset_done() */
+	void *ctx;
+};
+
+struct virtio_pci_spec {
+	const char *id;          /* for logs */
+	uint16_t virtio_id;      /* virtio 1.2 section 5 */
+	uint32_t class;          /* PCI class code */
+	uint64_t features;       /* offered, transport features included */
+	uint32_t queues;
+	uint16_t queue_size;     /* greatest and default, a power of two */
+	int kick[BOX_QUEUES_MAX]; /* borrowed */
+	int call[BOX_QUEUES_MAX];
+	const struct virtio_machine *machine; /* borrowed */
+	const struct virtio_backend *backend; /* borrowed */
+	uint32_t config_bytes;
+	uint8_t config[VIRTIO_CONFIG_MAX];          /* device configuration, initially */
+	uint8_t config_writable[VIRTIO_CONFIG_MAX]; /* mask of what a driver may write */
+};
+
+/* Makes the device and plugs it into the host. 0 or -errno. */
+int virtio_pci_create(struct virtio_pci **out, struct pci_host *host,
+		      const struct virtio_pci_spec *spec);
+void virtio_pci_destroy(struct virtio_pci *dev);
+
+/* From any thread but a vCPU's inside a backend call. */
+void virtio_pci_reset_done(struct virtio_pci *dev);
+void virtio_pci_needs_reset(struct virtio_pci *dev);
+/* Replaces the device configuration, counts its generation up, sends the configuration interrupt. */
+void virtio_pci_config_changed(struct virtio_pci *dev, const void *config, uint32_t bytes);
+/* Machine reset: as at creation, but for BAR addresses, which pci_reset() puts back. The backend is
+ * reset by the caller. */
+void virtio_pci_machine_reset(struct virtio_pci *dev);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ACPI tables (ACPI 6.4), hardware-reduced: RSDP, XSDT, FADT, MADT, MCFG and the DSDT that iasl
+ * compiled from dsdt.asl; and the few registers behind them: sleep, reset, GED, panic.
+ */
+#ifndef MAYFLY_CORE_MACHINE_ACPI_H
+#define MAYFLY_CORE_MACHINE_ACPI_H
+
+#include <stdint.h>
+
+#include "core/bus/bus.h"
+#include "core/machine/memmap.h"
+#include "core/machine/vcpu.h"
+#include "core/machine/vm.h"
+
+/* Writes the tables at LAYOUT_ACPI; *rsdp is its address. 0 or -ENOMEM. */
+int acpi_build(const struct memmap *mm, uint32_t cpus, uint64_t *rsdp);
+
+struct acpi_regs {
+	struct vm *vm;
+	void (*ended)(void *ctx, enum guest_end end); /* as in vcpus_config */
+	void *ctx;
+	uint32_t ged_pending; /* GED_*; atomic */
+};
+
+/* Claims the ports. 0 or -errno. */
+int acpi_regs_attach(struct acpi_regs *regs, struct bus *ports);
+/* Presses the power button (any thread). */
+int acpi_power_button(struct acpi_regs *regs);
+/* After a reset. */
+void acpi_regs_reset(struct acpi_regs *regs);
+
+#endif

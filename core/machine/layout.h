@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where everything is in the guest's physical, port and interrupt space.  dsdt.asl says the same to
+ * the guest; tests/unit/test_acpi.c compares the two.
+ */
+#ifndef MAYFLY_CORE_MACHINE_LAYOUT_H
+#define MAYFLY_CORE_MACHINE_LAYOUT_H
+
+/* Guest RAM: [0, LOW_END) and from HIGH on.  Between them the 32-bit device hole. */
+#define LAYOUT_RAM_LOW_END 0xc0000000ull
+#define LAYOUT_MMIO32 0xc0000000ull /* PCI BARs */
+#define LAYOUT_MMIO32_END 0xe0000000ull
+#define LAYOUT_ECAM 0xe0000000ull /* one bus */
+#define LAYOUT_ECAM_BYTES 0x100000ull
+#define LAYOUT_IOAPIC 0xfec00000ull
+#define LAYOUT_LAPIC 0xfee00000ull
+#define LAYOUT_TSS 0xfffbd000ull /* KVM's three pages and identity map, Intel only */
+#define LAYOUT_RAM_HIGH 0x100000000ull
+
+/* Low memory at boot. */
+#define LAYOUT_GDT 0x500
+#define LAYOUT_BOOT_PARAMS 0x7000 /* zero page, or struct hvm_start_info */
+#define LAYOUT_PAGE_TABLES 0x9000 /* three pages */
+#define LAYOUT_PVH_INFO 0xd000    /* memory map and module list */
+#define LAYOUT_STACK 0x8ff0
+#define LAYOUT_CMDLINE 0x20000
+#define LAYOUT_CMDLINE_BYTES 0x1000
+#define LAYOUT_EBDA 0x9fc00
+#define LAYOUT_ACPI 0xe0000 /* RSDP at its start; 128 KiB */
+#define LAYOUT_ACPI_BYTES 0x20000
+#define LAYOUT_KERNEL 0x100000
+
+/* Ports. */
+#define LAYOUT_PORT_SERIAL 0x3f8
+#define LAYOUT_PORT_PANIC 0x505       /* pvpanic */
+#define LAYOUT_PORT_SLEEP_CONTROL 0x600
+#define LAYOUT_PORT_SLEEP_STATUS 0x601
+#define LAYOUT_PORT_RESET 0x602       /* any write of LAYOUT_RESET_VALUE */
+#define LAYOUT_PORT_GED 0x604         /* 4 bytes, read and clear: GED_* bits */
+#define LAYOUT_PORT_PCI_ADDRESS 0xcf8
+#define LAYOUT_PORT_PCI_DATA 0xcfc
+#define LAYOUT_RESET_VALUE 1
+#define LAYOUT_S5_TYPE 5              /* SLP_TYP of _S5 */
+
+#define GED_POWER_BUTTON 1u
+
+/* Global system interrupts: 0 .. 23 are the IOAPIC's pins, MSI routes follow. */
+#define LAYOUT_GSI_SERIAL 4
+#define LAYOUT_GSI_GED 9
+#define LAYOUT_GSI_MSI 24
+#define LAYOUT_GSI_MAX 1024
+
+#define LAYOUT_CPUS_MAX 32
+
+#endif
