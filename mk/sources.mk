@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A source list for each binary.
 
-KINDS := blk rng
+KINDS := blk rng console serial
 
 # Linked into device programs, freestanding, and into hosted builds of the same.
 DEV_COMMON := devmodel/common/virtq.c devmodel/common/run.c devmodel/common/rate.c snapshot/codec.c
@@ -19,4 +19,4 @@ ESCAPE_TESTS := $(patsubst tests/escape/%.c,%,$(wildcard tests/escape/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES := $(patsubst benchmarks/%.c,%,$(wildcard benchmarks/bench_*.c))
 RIG_LIB := $(wildcard tests/rig/*.c)
-BENCH_LIB := benchmarks/hist.c benchmarks/report.c
+BENCH_LIB := benchmarks/hist.c benchmarks/report.c benchmarks/common.c benchmarks/ratio.c

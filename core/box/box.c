@@ -258,6 +258,8 @@ static void box_report(struct box *box, const struct box_report *report)
 		box->parked = true;
 		box->gen->dev->passage.fenced_ns = now_ns();
 	}
+	if (event == BOX_EV_SEALED && box->state == BOX_SEALING)
+		box->sealed_ns = now_ns() - box->spawned_ns;
 	if (event == BOX_EV_BROKEN && box_table(box->state, event).action == BOX_DO_BROKE)
 		device_box_broke(box, report->value, (enum ring_error)report->detail);
 	box_raise(box, event);
@@ -370,7 +372,6 @@ static void box_do_verify(struct box *box)
 	const uint64_t begin = now_ns();
 	const bool silent = (box->launch->seal & SEAL_WANT_LISTENER) && box->listener < 0;
 
-	box->sealed_ns = begin - box->spawned_ns;
 	if (silent || verify_box(box, &what) != 0) {
 		log_error("%s: a standby is not sealed as it must be: %s", box_id(box), what);
 		box_raise(box, BOX_EV_UNSOUND);
@@ -484,6 +485,7 @@ static void box_activate(struct box *box)
 	message.activate.features = dev->features;
 	for (uint32_t i = 0; i < l->queues; i++)
 		message.activate.queues[i] = dev->queues[l->queue_index[i]];
+	message.activate.reg_seq = reg_shadow(box->gen->dev, message.activate.shadow);
 	n = box_records(box, message.bytes + sizeof(message.activate),
 			message.activate.record_bytes);
 	if (channel_send(box, &message, sizeof(message.activate) + n) != 0)
@@ -563,14 +565,14 @@ static void box_act(struct box *box, enum box_action action, enum box_event even
 	case BOX_DO_REAP_SUSPECT:
 		box->fence = FENCE_DEAD;
 		device_box_suspect(box, box_suspicion(event));
-		box_reap(box);
 		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
+		box_reap(box); /* after: the fenced box's state page is still looked at */
 		device_box_reaped(box);
 		break;
 	case BOX_DO_REAP_FENCED:
 		box->fence = FENCE_DEAD;
-		box_reap(box);
 		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
+		box_reap(box);
 		device_box_reaped(box);
 		break;
 	case BOX_DO_BUG:

@@ -86,6 +86,7 @@ struct replacement {
 	bool cold;     /* no standby was ready when it was needed */
 	enum replace_reason reason;
 	enum fence fence;
+	uint32_t in_flight; /* requests that the old generation left to the new one */
 	uint32_t drain_us;  /* QUIESCE sent to PARKED seen; 0 for a recovery */
 	uint32_t switch_us; /* PARKED seen, or suspicion raised, to ACTIVATED */
 };
@@ -111,6 +112,8 @@ struct device_spec {
 	uint64_t fsize;           /* RLIMIT_FSIZE */
 	uint32_t policy_when;     /* POLICY_IF_* */
 	union dev_config config;
+	/* Register devices: notes a write that was carried out, for a clean start. */
+	void (*shadow)(uint8_t *shadow, uint8_t offset, uint8_t value);
 	uint32_t death_budget;    /* this many deaths, at most DEVICE_DEATHS_MAX, .. */
 	uint32_t death_window_s;  /* .. in this time quarantine it; 0: never */
 	const struct device_hooks *hooks; /* may be NULL, each may be NULL */
@@ -126,6 +129,8 @@ struct device_status {
 	pid_t pid;         /* of lane 0; 0: none */
 	pid_t standby_pid; /* 0: none ready */
 	bool standby_ready; /* every box of it is sealed and verified */
+	uint64_t standby_sealed_ns; /* lane 0: asked of the spawner to SEALED seen */
+	uint64_t standby_verify_ns; /* the check from outside */
 	uint64_t age_ns;
 	uint64_t replacements[REPLACE_REASON_COUNT];
 	uint64_t cold;
@@ -167,6 +172,11 @@ int device_revive(struct device *dev);
 int device_condemn(struct device *dev, enum replace_reason reason);
 
 void device_status(struct device *dev, struct device_status *status);
+
+/* Register devices: one access of a vCPU, offset within the device, size 1, 2 or 4.  Blocks until a
+ * generation answered it, through as many replacements as it takes; judged every 5 ms.  What a read
+ * yields; ones where no generation serves (not started, broken, quarantined). */
+uint64_t device_access(struct device *dev, uint8_t offset, uint8_t size, bool write, uint64_t value);
 
 /* Waits until a standby is sealed and verified. 0, or -ETIMEDOUT. */
 int device_wait_standby(struct device *dev, uint32_t timeout_ms);

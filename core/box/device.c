@@ -164,6 +164,14 @@ struct box *device_find_box(struct device *dev, uint64_t cookie)
 
 /* ---- what its boxes tell ---- */
 
+/* To callers that wait: look again. */
+static void device_changed(struct device *dev)
+{
+	pthread_mutex_lock(&dev->sup->lock);
+	pthread_cond_broadcast(&dev->sup->changed);
+	pthread_mutex_unlock(&dev->sup->lock);
+}
+
 void device_box_reached(struct box *box, enum box_state state, enum device_event event)
 {
 	struct generation *gen = box->gen;
@@ -173,6 +181,8 @@ void device_box_reached(struct box *box, enum box_state state, enum device_event
 		return;
 	if (gen == (event == DEVICE_EV_READY ? dev->standby : dev->active))
 		device_raise(dev, event);
+	if (event == DEVICE_EV_READY)
+		device_changed(dev);
 }
 
 void device_box_suspect(struct box *box, enum replace_reason reason)
@@ -206,9 +216,7 @@ void device_box_reaped(struct box *box)
 	/* A refill that waited for this. */
 	if (dev->respawn.armed && dev->standby_failures == 0)
 		device_spawn(dev);
-	pthread_mutex_lock(&dev->sup->lock);
-	pthread_cond_broadcast(&dev->sup->changed);
-	pthread_mutex_unlock(&dev->sup->lock);
+	device_changed(dev);
 }
 
 void device_box_broke(struct box *box, uint32_t queue, enum ring_error error)
@@ -299,6 +307,7 @@ static void passage_end(struct device *dev)
 		.cold = p->cold,
 		.reason = p->reason,
 		.fence = p->fence,
+		.in_flight = p->in_flight,
 		.drain_us = p->planned ? elapsed_us(p->asked_ns, p->fenced_ns) : 0,
 		.switch_us = elapsed_us(p->fenced_ns, dev->active->activated_ns),
 	};
@@ -349,6 +358,7 @@ static void device_do_quiesce(struct device *dev)
 static void device_do_finish(struct device *dev)
 {
 	dev->active->activated_ns = now_ns();
+	reg_attach(dev);
 	if (dev->passage.live)
 		passage_end(dev);
 	else if (dev->spec.hooks != NULL && dev->spec.hooks->started != NULL)
@@ -400,6 +410,7 @@ static void device_do_succeed(struct device *dev)
 	}
 	p->carried = p->planned && parked;
 	generation_retire(dev, &dev->previous);
+	reg_detach(dev);
 	dev->previous = dev->active;
 	dev->active = NULL;
 	p->cold = !device_standby_ready(dev);
@@ -413,6 +424,8 @@ static void device_do_succeed(struct device *dev)
 
 static void device_do_clear(struct device *dev)
 {
+	reg_detach(dev);
+	reg_serve(dev, false);
 	generation_retire(dev, &dev->previous);
 	generation_retire(dev, &dev->active);
 	dev->broken = NULL;
@@ -425,6 +438,8 @@ static void device_do_clear(struct device *dev)
 
 static void device_do_break(struct device *dev)
 {
+	reg_detach(dev);
+	reg_serve(dev, false);
 	device_cancel(dev);
 	generation_retire(dev, &dev->previous);
 	if (dev->spec.hooks != NULL && dev->spec.hooks->needs_reset != NULL)
@@ -505,6 +520,7 @@ static void device_do_revive(struct device *dev)
 	dev->broken = NULL;
 	dev->death_count = 0;
 	dev->standby_failures = 0;
+	reg_serve(dev, true);
 	device_do_spawn(dev);
 }
 

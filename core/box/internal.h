@@ -10,6 +10,7 @@
  *   fence.c       looks
  *   verify.c      the seal, seen from outside
  *   ring.c        where a successor goes on
+ *   reg.c         accesses of register devices
  *
  * All of it runs on the supervisor's thread.
  */
@@ -94,7 +95,26 @@ struct passage {
 	enum fence fence;
 	uint64_t asked_ns;  /* QUIESCE sent */
 	uint64_t fenced_ns; /* PARKED seen, or suspicion raised */
+	uint32_t in_flight;
 	struct replace_request *request; /* NULL: nobody waits */
+};
+
+/* A register device's access in flight; reg.c. */
+struct reg_port {
+	bool enabled; /* it is a register device */
+	pthread_mutex_t turn; /* one access at a time */
+	pthread_mutex_t lock; /* all below */
+	bool serving; /* started, neither broken nor given up */
+	struct state_page *page; /* of the active generation; NULL: none serves now */
+	struct reg_request request;
+	bool pending;
+	uint64_t value;
+	uint8_t shadow[REG_SHADOW_BYTES];
+	uint64_t budget_ns, budget_since_ns;
+	/* Supervisor's thread: of the box that is judged. */
+	uint64_t judged; /* its cookie */
+	uint64_t cpu_ns;
+	uint32_t asleep_ticks;
 };
 
 struct device {
@@ -118,6 +138,7 @@ struct device {
 	uint16_t audited[BOX_QUEUES_MAX]; /* highest used->idx that was seen and accepted */
 	bool fresh;                       /* the rings begin at 0: first start after a reset */
 
+	struct reg_port port;
 	struct passage passage;
 	struct replace_request *waiting; /* planned, not begun */
 	uint64_t deaths[DEVICE_DEATHS_MAX]; /* times of the last, a ring */
@@ -192,9 +213,18 @@ enum fence fence_stopped(const struct box *box);
 /* 0, or -EPERM with *what naming the first thing that is not as it must be (static text). */
 int verify_box(const struct box *box, const char **what);
 
+/* reg.c; nothing happens where the device has no registers. */
+void reg_attach(struct device *dev); /* the active generation serves */
+void reg_detach(struct device *dev); /* it is fenced: its answer is taken or the request kept */
+void reg_serve(struct device *dev, bool serve); /* started, revived; or reset, broken, given up */
+void reg_forget(struct device *dev); /* the next start is the first after a reset */
+/* For ACTIVATE: copies the shadow, returns the sequence number last answered. */
+uint32_t reg_shadow(struct device *dev, uint8_t *shadow);
+
 /* ring.c */
 /* Where each queue goes on after a fence: reads used->idx and avail->idx once each, accepts within
- * [audited, avail] and avail - used <= size. 0, or -EPROTO with *queue. */
+ * [audited, avail] and avail - used <= size; counts what is in flight into dev->passage.  0, or
+ * -EPROTO with *queue. */
 int ring_resume(struct device *dev, uint32_t *queue);
 
 #endif

@@ -45,8 +45,8 @@ static uint64_t operand_value(const struct launch_record *l, const struct policy
 		return l->fd_held;
 	case POLICY_POLL_COUNT:
 		return poll_count(l);
-	case POLICY_POLL_INPUT:
-		return poll_count(l) + 1;
+	case POLICY_POLL_STREAMS:
+		return poll_count(l) + t->value;
 	case POLICY_IMAGE_LAST:
 		return l->config.blk.bytes - BLK_SECTOR;
 	case POLICY_IMAGE_BYTES:

@@ -26,6 +26,7 @@ static int ring_indices(const struct mem_map *map, const struct ctl_queue *q, ui
 
 int ring_resume(struct device *dev, uint32_t *queue)
 {
+	dev->passage.in_flight = 0;
 	for (uint32_t i = 0; i < dev->spec.queues; i++) {
 		struct ctl_queue *q = &dev->queues[i];
 		uint16_t used, avail;
@@ -44,6 +45,7 @@ int ring_resume(struct device *dev, uint32_t *queue)
 		    (uint16_t)(avail - used) > q->size)
 			return -EPROTO;
 		q->next = dev->audited[i] = used;
+		dev->passage.in_flight += (uint16_t)(avail - used);
 	}
 	return 0;
 }

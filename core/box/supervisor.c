@@ -172,6 +172,8 @@ static void call_begin(void *arg)
 static void device_free(struct device *dev)
 {
 	cc_close(&dev->timer_fd);
+	pthread_mutex_destroy(&dev->port.turn);
+	pthread_mutex_destroy(&dev->port.lock);
 	free(dev->launch);
 	free(dev);
 }
@@ -189,6 +191,9 @@ int device_create(struct supervisor *sup, const struct device_spec *spec, struct
 	dev->sup = sup;
 	dev->spec = *spec;
 	dev->timer_fd = -1;
+	dev->port.enabled = !spec->guest_memory;
+	pthread_mutex_init(&dev->port.turn, NULL);
+	pthread_mutex_init(&dev->port.lock, NULL);
 	dev->state = DEVICE_IDLE;
 	if (spec->policy_when & POLICY_IF_TIMER)
 		dev->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -288,6 +293,8 @@ static void call_start(void *arg)
 	memcpy(dev->queues, call->queues, dev->spec.queues * sizeof(dev->queues[0]));
 	memset(dev->audited, 0, sizeof(dev->audited));
 	dev->fresh = true;
+	reg_forget(dev);
+	reg_serve(dev, true);
 	device_raise(dev, DEVICE_EV_START);
 }
 
@@ -398,8 +405,11 @@ static void call_status(void *arg)
 		s->pid = dev->active->boxes[0].pid;
 		s->age_ns = now_ns() - dev->active->activated_ns;
 	}
-	if (s->standby_ready)
+	if (s->standby_ready) {
 		s->standby_pid = dev->standby->boxes[0].pid;
+		s->standby_sealed_ns = dev->standby->boxes[0].sealed_ns;
+		s->standby_verify_ns = dev->standby->boxes[0].verify_ns;
+	}
 	memcpy(s->replacements, dev->replaced, sizeof(s->replacements));
 	memcpy(s->switch_us, dev->switch_us, sizeof(s->switch_us));
 	memcpy(s->drain_us, dev->drain_us, sizeof(s->drain_us));

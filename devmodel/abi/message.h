@@ -47,6 +47,9 @@ struct ctl_activate {
 	uint64_t features;                    /* as negotiated */
 	uint32_t record_bytes[STATE_CLASSES]; /* the records that follow, in this order */
 	struct ctl_queue queues[BOX_QUEUES_MAX]; /* in the order of queue_index */
+	uint8_t shadow[REG_SHADOW_BYTES];        /* register devices: see statepage.h */
+	uint32_t reg_seq;                        /* the last access that was answered */
+	uint32_t pad;
 };
 
 #define CTL_BYTES_MAX (sizeof(struct ctl_activate) + STATE_CLASSES * STATE_RECORD_MAX)
@@ -97,7 +100,7 @@ enum ring_error {
 };
 
 _Static_assert(sizeof(struct ctl_queue) == 32, "wire format");
-_Static_assert(sizeof(struct ctl_activate) == 24 + 32 * BOX_QUEUES_MAX, "wire format");
+_Static_assert(sizeof(struct ctl_activate) == 64 + 32 * BOX_QUEUES_MAX, "wire format");
 _Static_assert(sizeof(struct box_report) == 16, "the policy pins this length");
 
 #endif

@@ -28,7 +28,7 @@ enum policy_operand {
 	POLICY_FD_BACKEND,  /* backend number `value` */
 	POLICY_FD_LISTENER, /* the number that the listener has between HALF and SEALED */
 	POLICY_POLL_COUNT,  /* control + kicks + timer: what the main loop waits for */
-	POLICY_POLL_INPUT,  /* the same and backend 0 */
+	POLICY_POLL_STREAMS, /* the same and the first `value` backends */
 	POLICY_IMAGE_LAST,  /* offset of the image's last sector */
 	POLICY_IMAGE_BYTES, /* its length */
 };

@@ -3,10 +3,10 @@
  * A device program from the inside: what a kind implements (struct dev_ops) and what the common
  * part gives it.  One process, one thread, one `struct dev`.  The phases of its life, in order:
  *
- *   START   launch record read, memory mapped; init() runs: may look at the configuration and
- *           initialise its own state, must not touch rings or guest memory
+ *   START   launch record read, memory mapped; no hook runs
  *   SEAL    devmodel/common/seal.c; no hook runs
- *   STANDBY waits in read(control)
+ *   STANDBY init(): may look at the configuration and initialise its own state, must not touch
+ *           rings or guest memory; then waits in read(control)
  *   SERVE   activate(), then serve() and host_event() as work comes
  *   PARK    quiesce(), records written, waits in read(control) for ever
  *
@@ -37,11 +37,13 @@ enum serve_result {
 struct dev_ops {
 	const char *name;
 	uint32_t kind;    /* enum dev_kind */
-	bool polls_input; /* backend 0 is a stream whose input is waited for (dev->want_input) */
+	/* Backends that are streams and waited for while dev->want says so: backend 0 for input,
+	 * backend 1 for room to write. */
+	uint8_t streams;
 	/* State carried to a successor, a schema a class; NULL: the class is empty. */
 	const struct state_schema *state[STATE_CLASSES];
 
-	/* START: sets up dev->state. 0 or -errno (EINVAL: the configuration makes no sense). */
+	/* STANDBY: sets up dev->state. 0 or -errno (EINVAL: the configuration makes no sense). */
 	int (*init)(struct dev *dev);
 	/* Pure: cross-field check of a live state after decode. 0 or -EINVAL: the record is refused. */
 	int (*check)(const struct dev *dev);
@@ -49,13 +51,16 @@ struct dev_ops {
 	void (*activate)(struct dev *dev);
 	/* Completes at most one request of queue q.  Bounded work. */
 	enum serve_result (*serve)(struct dev *dev, struct virtq *q);
-	/* Backend j is readable, or the timer fired (j == DEV_EVENT_TIMER).  May be NULL. */
+	/* Register devices: carries out one access; returns what a read yields. */
+	uint64_t (*access)(struct dev *dev, const struct reg_request *request);
+	/* Stream j is ready, or the timer fired (j == DEV_EVENT_TIMER).  NULL: has neither. */
 	void (*host_event)(struct dev *dev, unsigned int j);
 	/* PARK: brings dev->state up to date; must not touch rings.  May be NULL. */
 	void (*quiesce)(struct dev *dev);
 };
 
 #define DEV_EVENT_TIMER BOX_BACKENDS_MAX
+#define DEV_STREAMS_MAX 2
 
 /* The greatest live state of any kind, both classes. */
 #define DEV_STATE_MAX 4608
@@ -68,7 +73,10 @@ struct dev {
 	struct state_page *page;
 	uint64_t features;
 	uint64_t served;    /* requests completed since activation */
-	bool want_input;    /* poll backend 0 for input */
+	bool want[DEV_STREAMS_MAX]; /* poll this stream */
+	bool carried[STATE_CLASSES]; /* in activate(): dev->state came from a record */
+	const uint8_t *shadow;       /* in activate(): REG_SHADOW_BYTES */
+	uint32_t reg_seq;   /* the last access that was answered */
 	struct virtq queues[BOX_QUEUES_MAX]; /* launch->queues of them */
 	/* Live state, one struct a class, as ops->state declares it. */
 	union {

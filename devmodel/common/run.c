@@ -19,8 +19,8 @@
 #include "devmodel/common/sys.h"
 #include "snapshot/codec.h"
 
-/* Control, kicks, timer, input. */
-#define POLL_MAX (BOX_QUEUES_MAX + 3)
+/* Control, kicks, timer, streams. */
+#define POLL_MAX (BOX_QUEUES_MAX + 2 + DEV_STREAMS_MAX)
 
 struct loop {
 	struct dev *dev;
@@ -82,7 +82,7 @@ static int run_records(struct dev *dev, long received)
 			if (dev->ops->state[c] == NULL ||
 			    state_decode(dev->ops->state[c], p, bytes, dev->state[c].bytes) != 0)
 				goto refused;
-			carried = true;
+			carried = dev->carried[c] = true;
 		}
 		p += bytes;
 		left -= bytes;
@@ -232,6 +232,8 @@ static int run_activate(struct loop *loop, long received)
 	ret = run_records(dev, received);
 	if (ret == 0)
 		ret = run_queues(loop);
+	dev->shadow = message.activate.shadow;
+	dev->reg_seq = message.activate.reg_seq;
 	if (ret == 0 && dev->ops->activate != NULL)
 		dev->ops->activate(dev);
 	return ret != 0 ? ret : run_first_pass(loop);
@@ -293,9 +295,28 @@ static void run_poll_setup(struct loop *loop)
 		loop->poll[n++] = (struct pollfd){ .fd = l->fd_kick + i, .events = POLLIN };
 	if (l->fd_timer != l->fd_held)
 		loop->poll[n++] = (struct pollfd){ .fd = l->fd_timer, .events = POLLIN };
-	if (loop->dev->ops->polls_input)
-		loop->poll[n++] = (struct pollfd){ .fd = -1, .events = POLLIN };
+	for (uint32_t s = 0; s < loop->dev->ops->streams; s++)
+		loop->poll[n++] = (struct pollfd){ .fd = -1, .events = s == 0 ? POLLIN : POLLOUT };
 	loop->polls = n;
+}
+
+/* One access of a vCPU, if there is a new one: carried out, published, signalled.  The request is
+ * the VMM's word, copied once all the same. */
+static void run_access(struct dev *dev)
+{
+	const uint32_t seq = __atomic_load_n(&dev->page->request.seq, __ATOMIC_ACQUIRE);
+	const struct reg_request request = dev->page->request;
+	struct reg_slot *slot = &dev->page->slots[seq % 2];
+	const uint64_t one = 1;
+
+	if (seq == 0 || seq == dev->reg_seq) /* none, or a kick that was for the predecessor */
+		return;
+	__atomic_store_n(&slot->begin, seq, __ATOMIC_RELEASE);
+	slot->value = dev->ops->access(dev, &request);
+	__atomic_store_n(&slot->end, seq, __ATOMIC_RELEASE);
+	dev->reg_seq = seq;
+	run_count(dev);
+	sys_write(dev->launch->fd_call, &one, sizeof(one));
 }
 
 /* After poll: takes kicks and hands host events on.  The count read from a kick is of no interest. */
@@ -310,19 +331,26 @@ static void run_events(struct loop *loop)
 		if (loop->poll[n].revents == 0)
 			continue;
 		sys_read(loop->poll[n].fd, &count, sizeof(count));
-		virtq_disarm(&dev->queues[i]);
+		if (dev->ops->access != NULL)
+			run_access(dev);
+		else
+			virtq_disarm(&dev->queues[i]);
 	}
 	if (l->fd_timer != l->fd_held && loop->poll[n++].revents != 0)
 		dev->ops->host_event(dev, DEV_EVENT_TIMER);
-	if (dev->ops->polls_input && loop->poll[n].revents != 0)
-		dev->ops->host_event(dev, 0);
+	for (uint32_t s = 0; s < dev->ops->streams; s++, n++) {
+		if (loop->poll[n].revents != 0)
+			dev->ops->host_event(dev, s);
+	}
 }
 
 static int run_sleep(struct loop *loop)
 {
-	if (loop->dev->ops->polls_input)
-		loop->poll[loop->polls - 1].fd =
-			loop->dev->want_input ? loop->dev->launch->fd_backend : -1;
+	const uint32_t streams = loop->dev->ops->streams;
+
+	for (uint32_t s = 0; s < streams; s++)
+		loop->poll[loop->polls - streams + s].fd =
+			loop->dev->want[s] ? loop->dev->launch->fd_backend + (int)s : -1;
 	const long n = sys_call5(__NR_ppoll, loop->poll, loop->polls, 0, 0, 8);
 
 	if (n == -EINTR)

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The tables themselves, the three kinds of value that only mayfly has, and what must hold between
+ * options.
+ */
+#include "core/options.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "core/box/box.h"
+#include "core/cc.h"
+#include "core/log.h"
+#include "devmodel/abi/seal.h"
+
+_Static_assert(RUN_DEATHS_MAX == DEVICE_DEATHS_MAX, "what the supervisor can remember");
+_Static_assert(OPTION_ID_MAX == DEVICE_ID_MAX, "ids are device ids");
+
+#define OPTION_LINE(NAME, name_, json_, arg_, fallback_, how_, text_)                              \
+	{ .name = (name_),                                                                         \
+	  .json = (json_),                                                                         \
+	  .arg = (arg_),                                                                           \
+	  .fallback = (fallback_),                                                                 \
+	  .text = (text_),                                                                         \
+	  how_ },
+#define OPTION_SET(table_, struct_)                                                                \
+	.options = (table_), .count = ARRAY_SIZE(table_), .bytes = sizeof(struct_),                \
+	.given = offsetof(struct_, given)
+
+/* ---- values ---- */
+
+static const struct {
+	const char *text;
+	bool path;
+} endpoints[] = {
+#define ENDPOINT_LINE(NAME, text, path) { text, path },
+	ENDPOINTS(ENDPOINT_LINE)
+#undef ENDPOINT_LINE
+};
+
+int option_endpoint(const struct option *o, const char *text, void *field,
+		    struct option_error *error)
+{
+	struct run_endpoint *endpoint = field;
+	uint32_t kind = 0;
+	size_t n = 0;
+
+	for (; kind < ENDPOINT_COUNT; kind++) {
+		n = strlen(endpoints[kind].text);
+		if (endpoints[kind].path ? strncmp(text, endpoints[kind].text, n) == 0 :
+					   strcmp(text, endpoints[kind].text) == 0)
+			break;
+	}
+	if (kind == ENDPOINT_COUNT)
+		return option_fail(error, "'%.40s' is not %s", text, o->arg != NULL ? o->arg : "");
+	endpoint->kind = kind;
+	if (!endpoints[kind].path)
+		return 0;
+	const struct option path = {
+		.min = 1,
+		.room = kind == ENDPOINT_UNIX ? OPTION_SOCKET_MAX : OPTION_PATH_MAX,
+	};
+
+	return option_text(&path, text + n, endpoint->path, error);
+}
+
+int option_budget(const struct option *o, const char *text, void *field, struct option_error *error)
+{
+	struct run_budget *budget = field;
+	const char *slash = strchr(text, '/');
+	uint64_t deaths, seconds;
+
+	(void)o;
+	if (slash == NULL || option_decimal(text, (size_t)(slash - text), &deaths) != 0 ||
+	    option_decimal(slash + 1, strlen(slash + 1), &seconds) != 0)
+		return option_fail(error, "'%.40s' is not N/SECONDS, as in 10/60", text);
+	if (deaths > RUN_DEATHS_MAX)
+		return option_fail(error, "more than %d deaths", RUN_DEATHS_MAX);
+	if (seconds < 1 || seconds > 86400)
+		return option_fail(error, "the time is not between 1 and 86400 seconds");
+	budget->deaths = (uint32_t)deaths;
+	budget->seconds = (uint32_t)seconds;
+	return 0;
+}
+
+static const char *const layer_names[] = {
+#define LAYER_NAME(NAME, name, text) #name,
+	SEAL_LAYERS(LAYER_NAME)
+#undef LAYER_NAME
+};
+
+static int seal_layer_add(const char *name, size_t length, uint32_t *layers,
+			  struct option_error *error)
+{
+	for (uint32_t i = 0; i < SEAL_LAYER_COUNT; i++) {
+		if (strlen(layer_names[i]) == length && memcmp(layer_names[i], name, length) == 0) {
+			*layers |= 1u << i;
+			return 0;
+		}
+	}
+	return option_fail(error, "'%.*s' is not a layer of the seal (mayfly doctor lists them)",
+			   length > 40 ? 40 : (int)length, name);
+}
+
+int option_seal(const struct option *o, const char *text, void *field, struct option_error *error)
+{
+	struct run_seal *seal = field;
+	int ret = 0;
+
+	(void)o;
+	if (strcmp(text, "kernel") == 0) {
+		seal->kernel = true;
+		return 0;
+	}
+	if (strcmp(text, "all") == 0) {
+		seal->layers = (1u << SEAL_LAYER_COUNT) - 1;
+		return 0;
+	}
+	for (const char *end; ret == 0; text = end + 1) {
+		end = strchrnul(text, ',');
+		ret = seal_layer_add(text, (size_t)(end - text), &seal->layers, error);
+		if (*end == '\0')
+			break;
+	}
+	return ret;
+}
+
+/* ---- memory ---- */
+
+static const char *const memory_pages_names[] = {
+#define PAGES_NAME(NAME, name, bytes) name,
+	MEMORY_PAGES(PAGES_NAME)
+#undef PAGES_NAME
+	NULL,
+};
+
+uint64_t memory_page_bytes(enum memory_pages pages)
+{
+	static const uint64_t bytes[] = {
+#define PAGES_BYTES(NAME, name, bytes) bytes,
+		MEMORY_PAGES(PAGES_BYTES)
+#undef PAGES_BYTES
+	};
+
+	CHECK(pages < MEMORY_PAGES_COUNT);
+	return bytes[pages];
+}
+
+static int memory_check(void *out, struct option_error *error)
+{
+	struct run_memory *m = out;
+	const uint64_t page = memory_page_bytes(m->pages);
+	const uint64_t unit = page > 1u << 20 ? page : 1u << 20;
+	const bool grows = OPTION_GIVEN(m, OPTION_MEMORY_MAX);
+
+	if (m->bytes % unit != 0 || m->max_bytes % unit != 0)
+		return option_fail(error, "size and max must be multiples of %lluM%s",
+				   (unsigned long long)(unit >> 20),
+				   unit == page ? ", the page size" : "");
+	if (grows && m->max_bytes < m->bytes)
+		return option_fail(error, "max is less than size");
+	if (!grows && OPTION_GIVEN(m, OPTION_MEMORY_SLOTS))
+		return option_fail(error, "slots needs max");
+	if (!grows)
+		m->max_bytes = m->bytes;
+	else if (m->slots == 0)
+		m->slots = RUN_SLOTS_MAX;
+	if (!OPTION_GIVEN(m, OPTION_MEMORY_NODE))
+		m->node = RUN_NODE_ANY;
+	return 0;
+}
+
+#define OPTION_STRUCT struct run_memory
+static const struct option memory_table[] = { MEMORY_OPTIONS(OPTION_LINE) };
+#undef OPTION_STRUCT
+
+static const struct option_set memory_set = {
+	OPTION_SET(memory_table, struct run_memory),
+	.positional = 1,
+	.check = memory_check,
+};
+
+/* ---- disks ---- */
+
+#define OPTION_STRUCT struct run_disk
+static const struct option disk_table[] = { DISK_OPTIONS(OPTION_LINE) };
+#undef OPTION_STRUCT
+
+static const struct option_set disk_set = { OPTION_SET(disk_table, struct run_disk) };
+
+#define OPTION_STRUCT struct run_rejuvenate
+static const struct option rejuvenate_table[] = { REJUVENATE_OPTIONS(OPTION_LINE) };
+#undef OPTION_STRUCT
+
+static const struct option_set rejuvenate_set = {
+	OPTION_SET(rejuvenate_table, struct run_rejuvenate),
+	.positional = 1,
+};
+
+/* Ids of devices that have one of their own, whether they are there or not. */
+static const char *const own_ids[] = { "console", "serial", "rtc", "rng", "balloon", "mem0",
+				       "vsock" };
+
+static int disk_ids_check(const struct run_options *run, struct option_error *error)
+{
+	for (uint32_t i = 0; i < run->disk_count; i++) {
+		const char *id = run->disks[i].id;
+
+		for (size_t k = 0; k < ARRAY_SIZE(own_ids); k++) {
+			if (strcmp(id, own_ids[k]) == 0)
+				return option_fail(error, "--disk: id: '%s' is another device's", id);
+		}
+		for (uint32_t k = 0; k < i; k++) {
+			if (strcmp(id, run->disks[k].id) == 0)
+				return option_fail(error, "--disk: id: '%s' given twice", id);
+		}
+	}
+	return 0;
+}
+
+/* ---- run ---- */
+
+static const char *const log_level_names[] = {
+	[LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARN] = "warn",	      [LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_DEBUG] = "debug", [LOG_LEVEL_DEBUG + 1] = NULL,
+};
+
+#define OPTION_STRUCT struct run_options
+static const struct option run_table[] = { RUN_OPTIONS(OPTION_LINE) };
+#undef OPTION_STRUCT
+
+/* What a configuration file may still supply is not missed here. */
+static int run_boot_check(const struct run_options *run, struct option_error *error)
+{
+	if (run->kernel[0] != '\0' || run->config[0] != '\0')
+		return 0;
+	if (run->initrd[0] != '\0')
+		return option_fail(error, "--initrd: needs --kernel");
+	if (OPTION_GIVEN(run, OPTION_RUN_CMDLINE))
+		return option_fail(error, "--cmdline: needs --kernel");
+	return 0;
+}
+
+static int run_check(void *out, struct option_error *error)
+{
+	struct run_options *run = out;
+	int ret;
+
+	if (!OPTION_GIVEN(run, OPTION_RUN_CONSOLE))
+		run->console.kind = run->serial.kind == ENDPOINT_TTY ? ENDPOINT_OFF : ENDPOINT_TTY;
+	if (run->console.kind == ENDPOINT_TTY && run->serial.kind == ENDPOINT_TTY)
+		return option_fail(error, "--serial: the console has the tty already");
+	if (run->allow_faults && OPTION_GIVEN(run, OPTION_RUN_REQUIRE_SEAL))
+		return option_fail(error, "--allow-faults: not together with --require-seal");
+	if (run->id[0] == '\0')
+		snprintf(run->id, sizeof(run->id), "vm%d", getpid());
+	/* The one without a parser's call has no check either: that of its defaults. */
+	ret = OPTION_GIVEN(run, OPTION_RUN_MEMORY) ? 0 : memory_check(&run->memory, error);
+	if (ret == 0)
+		ret = run_boot_check(run, error);
+	return ret != 0 ? ret : disk_ids_check(run, error);
+}
+
+const struct option_set run_set = {
+	OPTION_SET(run_table, struct run_options),
+	.check = run_check,
+};
+
+/* ---- doctor ---- */
+
+#define OPTION_STRUCT struct doctor_options
+static const struct option doctor_table[] = { DOCTOR_OPTIONS(OPTION_LINE) };
+#undef OPTION_STRUCT
+
+const struct option_set doctor_set = { OPTION_SET(doctor_table, struct doctor_options) };

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The options of mayfly's verbs: one line an option, from which come the enum, the parser, the help,
+ * the manual page and the keys of the configuration file.  Every struct begins with `given`, a bit
+ * for each option that was really given, so that what a file says can be put below it.
+ *
+ * A parsed struct is complete (defaults filled in), range-checked and consistent in itself; whether
+ * the files exist and the host can do it is found out by whoever uses it.
+ */
+#ifndef MAYFLY_CORE_OPTIONS_H
+#define MAYFLY_CORE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/optparse.h"
+#include "devmodel/abi/launch.h"
+
+#define OPTION_PATH_MAX 4096   /* with the NUL */
+#define OPTION_SOCKET_MAX 108  /* of sockaddr_un */
+#define OPTION_CMDLINE_MAX 2048 /* COMMAND_LINE_SIZE of Linux on x86 */
+#define OPTION_ID_MAX 64
+#define RUN_DISKS_MAX 32
+#define RUN_CPUS_MAX 64
+#define RUN_SLOTS_MAX 64
+#define RUN_DEATHS_MAX 64
+#define RUN_NODE_ANY UINT32_MAX
+
+/* How a line says what its value is; OPTION_STRUCT is the struct that the list describes. */
+#define OPTION_AT(field_)                                                                          \
+	.offset = offsetof(OPTION_STRUCT, field_), .room = sizeof(((OPTION_STRUCT *)0)->field_)
+#define OPTION_FLAG(field_) .parse = option_flag, OPTION_AT(field_)
+#define OPTION_TEXT(field_, min_) .parse = option_text, OPTION_AT(field_), .min = (min_)
+#define OPTION_ID(field_) .parse = option_id, OPTION_AT(field_)
+#define OPTION_RANGE(kind_, field_, min_, max_)                                                    \
+	.parse = option_##kind_, OPTION_AT(field_), .min = (min_), .max = (max_)
+#define OPTION_CHOICE(field_, names_) .parse = option_choice, OPTION_AT(field_), .names = (names_)
+#define OPTION_GROUP(field_, set_) .parse = option_group, OPTION_AT(field_), .subset = &(set_)
+#define OPTION_GROUPS(field_, set_, count_, max_)                                                  \
+	.parse = option_group, .offset = offsetof(OPTION_STRUCT, field_),                          \
+	.room = sizeof(((OPTION_STRUCT *)0)->field_[0]), .subset = &(set_), .repeat = (max_),      \
+	.count_offset = offsetof(OPTION_STRUCT, count_)
+#define OPTION_OTHER(parse_, field_) .parse = parse_, OPTION_AT(field_)
+#define OPTION_NEEDED(...) __VA_ARGS__, .required = 1
+
+/* ---- --memory ---- */
+
+/* NAME, name, bytes a page (0: the kernel's choice). */
+#define MEMORY_PAGES(X)                                                                            \
+	X(4K, "4k", 4096)                                                                          \
+	X(THP, "thp", 4096)                                                                        \
+	X(2M, "2m", 2u << 20)                                                                      \
+	X(1G, "1g", 1u << 30)
+
+enum memory_pages {
+#define MEMORY_PAGES_ENUM(NAME, name, bytes) MEMORY_PAGES_##NAME,
+	MEMORY_PAGES(MEMORY_PAGES_ENUM)
+#undef MEMORY_PAGES_ENUM
+		MEMORY_PAGES_COUNT
+};
+
+/* NAME, name, configuration key, value, default, how it is read, help. */
+#define MEMORY_OPTIONS(X)                                                                          \
+	X(SIZE, "size", "machine-config.mem_size_mib", "SIZE", "512M",                             \
+	  OPTION_RANGE(size, bytes, 16ull << 20, 16ull << 40), "memory at boot, whole MiB")        \
+	X(MAX, "max", "mayfly.memory.max_mib", "SIZE", NULL,                                       \
+	  OPTION_RANGE(size, max_bytes, 16ull << 20, 16ull << 40),                                 \
+	  "how far it can grow; without it, not at all")                                           \
+	X(SLOTS, "slots", "mayfly.memory.slots", "N", NULL,                                        \
+	  OPTION_RANGE(number, slots, 1, RUN_SLOTS_MAX),                                           \
+	  "places for DIMMs, with max; 64 unless given")                                           \
+	X(PAGES, "pages", "mayfly.memory.pages", "4k|thp|2m|1g", "4k",                             \
+	  OPTION_CHOICE(pages, memory_pages_names),                                                \
+	  "page size on the host: 2m is what keeps replacements cheap; 2m and 1g are hugetlb")     \
+	X(NODE, "node", "mayfly.memory.node", "N", NULL, OPTION_RANGE(number, node, 0, 1023),      \
+	  "the host's NUMA node that it comes from")
+
+struct run_memory {
+	uint64_t given;
+	uint64_t bytes;
+	uint64_t max_bytes; /* bytes: it cannot grow */
+	uint32_t slots;     /* 0: it cannot grow */
+	uint32_t pages;     /* enum memory_pages */
+	uint32_t node;      /* or RUN_NODE_ANY */
+};
+
+/* ---- --rejuvenate ---- */
+
+#define REJUVENATE_OPTIONS(X)                                                                      \
+	X(EVERY, "every", "mayfly.devices.*.rejuvenate.every_s", "DURATION", NULL,                 \
+	  OPTION_RANGE(duration, every_ms, 10, 7ull * 24 * 3600 * 1000),                           \
+	  "how old a device process may get")                                                      \
+	X(JITTER, "jitter", "mayfly.devices.*.rejuvenate.jitter", "FRACTION", "0.2",               \
+	  OPTION_OTHER(option_fraction, jitter_permille),                                          \
+	  "up to this part of it is taken off at random, so that devices do not go at once")
+
+struct run_rejuvenate {
+	uint64_t given;
+	uint64_t every_ms; /* 0: never */
+	uint32_t jitter_permille;
+};
+
+/* ---- --disk ---- */
+
+#define DISK_OPTIONS(X)                                                                            \
+	X(ID, "id", "drives[].drive_id", "ID", NULL, OPTION_NEEDED(OPTION_ID(id)),                 \
+	  "its name, unique among all devices")                                                    \
+	X(PATH, "path", "drives[].path_on_host", "FILE", NULL,                                     \
+	  OPTION_NEEDED(OPTION_TEXT(path, 1)), "raw image or block device")                 \
+	X(READONLY, "readonly", "drives[].is_read_only", NULL, NULL, OPTION_FLAG(readonly),        \
+	  "opened for reading only, and the guest is told")                                        \
+	X(DIRECT, "direct", NULL, NULL, NULL, OPTION_FLAG(direct),                                 \
+	  "past the host's page cache (O_DIRECT)")                                                 \
+	X(QUEUES, "queues", NULL, "N", "1", OPTION_RANGE(number, queues, 1, BOX_QUEUES_MAX),       \
+	  "request queues")                                                                        \
+	X(REJUVENATE, "rejuvenate", "mayfly.devices.ID.rejuvenate.every_s", "DURATION", NULL,      \
+	  OPTION_RANGE(duration, rejuvenate_ms, 10, 7ull * 24 * 3600 * 1000),                      \
+	  "as --rejuvenate, for this device alone")
+
+struct run_disk {
+	uint64_t given;
+	uint64_t rejuvenate_ms; /* 0: as all devices */
+	uint32_t queues;
+	bool readonly;
+	bool direct;
+	char id[OPTION_ID_MAX + 1];
+	char path[OPTION_PATH_MAX];
+};
+
+/* ---- --console, --serial ---- */
+
+/* NAME, as it is written, whether a path follows. */
+#define ENDPOINTS(X)                                                                               \
+	X(OFF, "off", 0)                                                                           \
+	X(TTY, "tty", 0)                                                                           \
+	X(FILE, "file:", 1)                                                                        \
+	X(UNIX, "unix:", 1)
+
+enum endpoint_kind {
+#define ENDPOINT_ENUM(NAME, text, path) ENDPOINT_##NAME,
+	ENDPOINTS(ENDPOINT_ENUM)
+#undef ENDPOINT_ENUM
+		ENDPOINT_COUNT
+};
+
+struct run_endpoint {
+	uint32_t kind;              /* enum endpoint_kind */
+	char path[OPTION_PATH_MAX]; /* unix: fits sockaddr_un */
+};
+
+/* ---- --death-budget, --require-seal ---- */
+
+struct run_budget {
+	uint32_t deaths; /* 0: any number */
+	uint32_t seconds;
+};
+
+struct run_seal {
+	uint32_t layers; /* bit i: enum seal_layer i must be in force */
+	bool kernel;     /* all that this kernel can do must be */
+};
+
+/* ---- run ---- */
+
+#define RUN_OPTIONS(X)                                                                             \
+	X(KERNEL, "kernel", "boot-source.kernel_image_path", "FILE", NULL, OPTION_TEXT(kernel, 1), \
+	  "bzImage or vmlinux; without one the VM waits for the API")                              \
+	X(INITRD, "initrd", "boot-source.initrd_path", "FILE", NULL, OPTION_TEXT(initrd, 1),       \
+	  "initial file system")                                                                   \
+	X(CMDLINE, "cmdline", "boot-source.boot_args", "TEXT", NULL, OPTION_TEXT(cmdline, 0),      \
+	  "the kernel's command line")                                                             \
+	X(CPUS, "cpus", "machine-config.vcpu_count", "N", "1",                                     \
+	  OPTION_RANGE(number, cpus, 1, RUN_CPUS_MAX), "virtual CPUs")                             \
+	X(MEMORY, "memory", NULL, "SIZE[,KEY=VALUE..]", NULL, OPTION_GROUP(memory, memory_set),    \
+	  "guest memory")                                                                          \
+	X(DISK, "disk", NULL, "KEY=VALUE..", NULL,                                                 \
+	  OPTION_GROUPS(disks, disk_set, disk_count, RUN_DISKS_MAX), "a virtio-blk device")        \
+	X(CONSOLE, "console", NULL, "tty|file:FILE|unix:SOCKET|off", NULL,                         \
+	  OPTION_OTHER(option_endpoint, console),                                                  \
+	  "where the virtio console leads; tty unless given, off if the serial port has the tty")  \
+	X(SERIAL, "serial", "serial.serial_out_path", "tty|file:FILE|unix:SOCKET|off", "off",      \
+	  OPTION_OTHER(option_endpoint, serial), "where the serial port COM1 leads")               \
+	X(RNG, "rng", "entropy", NULL, NULL, OPTION_FLAG(rng), "a virtio entropy device")          \
+	X(API_SOCKET, "api-socket", NULL, "SOCKET", NULL, OPTION_TEXT(api_socket, 1),              \
+	  "where the API listens; api.sock in the state directory unless given")                   \
+	X(CONFIG, "config", NULL, "FILE", NULL, OPTION_TEXT(config, 1),                            \
+	  "JSON; options given here stand above it")                                               \
+	X(ID, "id", "mayfly.id", "NAME", NULL, OPTION_ID(id),                                      \
+	  "the VM's name; vm and the process id unless given")                                     \
+	X(STATE_DIR, "state-dir", NULL, "DIR", NULL, OPTION_TEXT(state_dir, 1),                    \
+	  "socket, pid file and autopsies; $XDG_RUNTIME_DIR/mayfly/ID or /run/mayfly/ID unless "   \
+	  "given")                                                                                 \
+	X(LOG_FILE, "log-file", "logger.log_path", "FILE", NULL, OPTION_TEXT(log_file, 1),         \
+	  "appended to; standard error unless given")                                              \
+	X(LOG_LEVEL, "log-level", "logger.level", "error|warn|info|debug", "warn",                 \
+	  OPTION_CHOICE(log_level, log_level_names), "how much is logged")                         \
+	X(REJUVENATE, "rejuvenate", NULL, "DURATION[,jitter=FRACTION]", NULL,                      \
+	  OPTION_GROUP(rejuvenate, rejuvenate_set),                                                \
+	  "replace every device process on a schedule; never unless given")                        \
+	X(HANG_MS, "hang-ms", "mayfly.devices.*.hang_ms", "N", "1000",                             \
+	  OPTION_RANGE(number, hang_ms, 10, 600000),                                               \
+	  "a device that makes no progress for so long is taken for hung")                         \
+	X(POISON_LIMIT, "poison-limit", "mayfly.devices.*.poison_limit", "N", "2",                 \
+	  OPTION_RANGE(number, poison_limit, 1, 100),                                              \
+	  "a request that was at hand in so many deaths is answered with an error")                \
+	X(DEATH_BUDGET, "death-budget", NULL, "N/SECONDS", "10/60",                                \
+	  OPTION_OTHER(option_budget, death_budget),                                               \
+	  "a device that dies so often in so many seconds is quarantined; 0/SECONDS: never")       \
+	X(REQUIRE_SEAL, "require-seal", "mayfly.supervisor.require_seal", "LAYER,..|kernel|all",   \
+	  NULL, OPTION_OTHER(option_seal, require_seal),                                           \
+	  "refuse to run with less; kernel: all that this kernel can do")                          \
+	X(ALLOW_FAULTS, "allow-faults", NULL, NULL, NULL, OPTION_FLAG(allow_faults),               \
+	  "the API may inject faults; not together with --require-seal")                           \
+	X(NO_REBOOT, "no-reboot", NULL, NULL, NULL, OPTION_FLAG(no_reboot),                        \
+	  "end when the guest resets, with status 3 when it crashed")
+
+struct run_options {
+	uint64_t given;
+	char kernel[OPTION_PATH_MAX]; /* empty: none, likewise below */
+	char initrd[OPTION_PATH_MAX];
+	char cmdline[OPTION_CMDLINE_MAX];
+	uint32_t cpus;
+	struct run_memory memory;
+	struct run_disk disks[RUN_DISKS_MAX];
+	uint32_t disk_count;
+	struct run_endpoint console;
+	struct run_endpoint serial;
+	bool rng;
+	char api_socket[OPTION_SOCKET_MAX];
+	char config[OPTION_PATH_MAX];
+	char id[OPTION_ID_MAX + 1];
+	char state_dir[OPTION_PATH_MAX];
+	char log_file[OPTION_PATH_MAX];
+	uint32_t log_level; /* enum log_level */
+	struct run_rejuvenate rejuvenate;
+	uint32_t hang_ms;
+	uint32_t poison_limit;
+	struct run_budget death_budget;
+	struct run_seal require_seal;
+	bool allow_faults;
+	bool no_reboot;
+};
+
+/* ---- doctor ---- */
+
+#define DOCTOR_OPTIONS(X)                                                                          \
+	X(JSON, "json", NULL, NULL, NULL, OPTION_FLAG(json), "one JSON object instead of words")
+
+struct doctor_options {
+	uint64_t given;
+	bool json;
+};
+
+/* The numbers of the options, for `given`: RUN_KERNEL, MEMORY_SIZE, DISK_ID, ... */
+#define OPTION_ENUM(prefix, NAME) OPTION_##prefix##_##NAME,
+enum run_option {
+#define RUN_OPTION_ENUM(NAME, name, json, arg, fallback, how, text) OPTION_ENUM(RUN, NAME)
+	RUN_OPTIONS(RUN_OPTION_ENUM)
+#undef RUN_OPTION_ENUM
+};
+enum memory_option {
+#define MEMORY_OPTION_ENUM(NAME, name, json, arg, fallback, how, text) OPTION_ENUM(MEMORY, NAME)
+	MEMORY_OPTIONS(MEMORY_OPTION_ENUM)
+#undef MEMORY_OPTION_ENUM
+};
+#undef OPTION_ENUM
+#define OPTION_GIVEN(options, number) (((options)->given >> (number)) & 1u)
+
+/* An option_parse_fn each, for the fields of these types. */
+option_parse_fn option_endpoint;
+option_parse_fn option_budget;
+option_parse_fn option_seal;
+
+extern const struct option_set run_set;
+extern const struct option_set doctor_set;
+
+/* Bytes of a page as the host gives it; thp: the smallest. */
+uint64_t memory_page_bytes(enum memory_pages pages);
+
+#endif
