@@ -165,6 +165,9 @@ void device_reset(struct device *dev);
  * death came first (a recovery then takes its place). */
 int device_replace(struct device *dev, enum replace_reason reason, bool carry,
 		   struct replacement *result);
+/* The same without waiting; what becomes of it shows in hooks->replaced and the status.  0, or -EBUSY:
+ * one waits already; -ENOMEM. */
+int device_replace_post(struct device *dev, enum replace_reason reason, bool carry);
 /* Quarantined: tries again.  -EBUSY: it is not. */
 int device_revive(struct device *dev);
 /* Suspicion from outside the supervisor (operator, tests): fences and recovers.  -EBUSY: not

@@ -41,6 +41,16 @@ static void generation_raise(struct generation *gen, enum box_event event)
 		box_raise(&gen->boxes[i], event);
 }
 
+/* An order for boxes that are in this state.  One that cannot be told is suspect at once, and the
+ * others are then condemned before the order reaches them. */
+static void generation_order(struct generation *gen, enum box_state state, enum box_event event)
+{
+	for (uint32_t i = 0; i < gen->lanes; i++) {
+		if (gen->boxes[i].state == state)
+			box_raise(&gen->boxes[i], event);
+	}
+}
+
 /* Ends a generation that owns nothing; it stays on the list until its last box is reaped. */
 static void generation_retire(struct device *dev, struct generation **slot)
 {
@@ -245,6 +255,10 @@ static void request_done(struct device *dev, struct replace_request **slot, int 
 	if (request == NULL)
 		return;
 	*slot = NULL;
+	if (request->posted) {
+		free(request);
+		return;
+	}
 	pthread_mutex_lock(&dev->sup->lock);
 	request->ret = ret;
 	request->done = true;
@@ -336,7 +350,7 @@ static void device_do_activate(struct device *dev)
 	dev->active = dev->standby;
 	dev->standby = NULL;
 	dev->fresh = false; /* from here on used->idx says what is done */
-	generation_raise(dev->active, BOX_EV_ACTIVATE);
+	generation_order(dev->active, BOX_STANDBY, BOX_EV_ACTIVATE);
 }
 
 static void device_do_quiesce(struct device *dev)
@@ -352,7 +366,7 @@ static void device_do_quiesce(struct device *dev)
 	};
 	dev->passage.fenced_ns = dev->passage.asked_ns;
 	dev->waiting = NULL;
-	generation_raise(dev->active, BOX_EV_QUIESCE);
+	generation_order(dev->active, BOX_ACTIVE, BOX_EV_QUIESCE);
 }
 
 static void device_do_finish(struct device *dev)

@@ -78,6 +78,7 @@ struct generation {
 struct replace_request {
 	enum replace_reason reason;
 	bool carry;
+	bool posted; /* nobody waits: freed when done */
 	bool done;
 	int ret;
 	struct replacement result;

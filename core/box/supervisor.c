@@ -346,6 +346,20 @@ int device_replace(struct device *dev, enum replace_reason reason, bool carry,
 	return request.ret;
 }
 
+int device_replace_post(struct device *dev, enum replace_reason reason, bool carry)
+{
+	struct replace_request *request = calloc(1, sizeof(*request));
+	struct call call = { .dev = dev, .request = request };
+
+	if (request == NULL)
+		return -ENOMEM;
+	*request = (struct replace_request){ .reason = reason, .carry = carry, .posted = true };
+	loop_call(dev->sup->loop, call_replace, &call);
+	if (call.ret != 0)
+		free(request);
+	return call.ret;
+}
+
 static void call_revive(void *arg)
 {
 	struct call *call = arg;
