@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # mayfly. `make help` lists the targets; everything built lands in build/.
 #
-#   CC=clang        another compiler
+#   CC=clang        another compiler (build/clang)
 #   FLAVOUR=san     ASan + UBSan in everything hosted (build/san)
 #   FLAVOUR=omit-L  device programs that leave out layer L of the seal (build/omit-L, for check-escape)
 #   V=1             show the commands
@@ -17,7 +17,10 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 FLAVOUR ?= release
-O := $(if $(filter release,$(FLAVOUR)),build,build/$(FLAVOUR))
+# Objects of different compilers and flavours do not mix: build, build/clang, build/san, build/clang-san.
+CC_NAME := $(notdir $(lastword $(filter-out -%,$(CC))))
+VARIANT := $(filter-out gcc,$(CC_NAME))$(if $(filter-out gcc,$(CC_NAME)),-)$(FLAVOUR)
+O := $(if $(filter release,$(VARIANT)),build,build/$(VARIANT:%-release=%))
 Q := $(if $(V),,@)
 
 VERSION := 0.1.0
@@ -27,13 +30,15 @@ include mk/sources.mk
 include mk/rules.mk
 include mk/check.mk
 include mk/fuzz.mk
+include mk/bench.mk
 include mk/lint.mk
+-include mk/escape.mk
 
 .PHONY: all
 all: $(O)/mayfly $(DEV_PROGRAMS) ## build mayfly and the device programs
 
 .PHONY: deps
-deps: ## install what is missing (as root; otherwise print the command and stop)
+deps: ## install what mk/packages.txt lists and is missing (not root: say what, and stop)
 	$(Q)mk/deps.sh
 
 .PHONY: clean

@@ -47,8 +47,8 @@ int option_endpoint(const struct option *o, const char *text, void *field,
 
 	for (; kind < ENDPOINT_COUNT; kind++) {
 		n = strlen(endpoints[kind].text);
-		if (endpoints[kind].path ? strncmp(text, endpoints[kind].text, n) == 0 :
-					   strcmp(text, endpoints[kind].text) == 0)
+		if (endpoints[kind].path ? strncmp(text, endpoints[kind].text, n) == 0
+					 : strcmp(text, endpoints[kind].text) == 0)
 			break;
 	}
 	if (kind == ENDPOINT_COUNT)
@@ -131,7 +131,7 @@ static const char *const memory_pages_names[] = {
 #define PAGES_NAME(NAME, name, bytes) name,
 	MEMORY_PAGES(PAGES_NAME)
 #undef PAGES_NAME
-	NULL,
+		NULL,
 };
 
 uint64_t memory_page_bytes(enum memory_pages pages)
@@ -198,8 +198,9 @@ static const struct option_set rejuvenate_set = {
 };
 
 /* Ids of devices that have one of their own, whether they are there or not. */
-static const char *const own_ids[] = { "console", "serial", "rtc", "rng", "balloon", "mem0",
-				       "vsock" };
+static const char *const own_ids[] = {
+	"console", "serial", "rtc", "rng", "balloon", "mem0", "vsock"
+};
 
 static int disk_ids_check(const struct run_options *run, struct option_error *error)
 {
@@ -208,7 +209,8 @@ static int disk_ids_check(const struct run_options *run, struct option_error *er
 
 		for (size_t k = 0; k < ARRAY_SIZE(own_ids); k++) {
 			if (strcmp(id, own_ids[k]) == 0)
-				return option_fail(error, "--disk: id: '%s' is another device's", id);
+				return option_fail(error, "--disk: id: '%s' is another device's",
+						   id);
 		}
 		for (uint32_t k = 0; k < i; k++) {
 			if (strcmp(id, run->disks[k].id) == 0)
@@ -221,7 +223,7 @@ static int disk_ids_check(const struct run_options *run, struct option_error *er
 /* ---- run ---- */
 
 static const char *const log_level_names[] = {
-	[LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARN] = "warn",	      [LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARN] = "warn",    [LOG_LEVEL_INFO] = "info",
 	[LOG_LEVEL_DEBUG] = "debug", [LOG_LEVEL_DEBUG + 1] = NULL,
 };
 

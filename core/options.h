@@ -16,8 +16,8 @@
 #include "core/optparse.h"
 #include "devmodel/abi/launch.h"
 
-#define OPTION_PATH_MAX 4096   /* with the NUL */
-#define OPTION_SOCKET_MAX 108  /* of sockaddr_un */
+#define OPTION_PATH_MAX 4096    /* with the NUL */
+#define OPTION_SOCKET_MAX 108   /* of sockaddr_un */
 #define OPTION_CMDLINE_MAX 2048 /* COMMAND_LINE_SIZE of Linux on x86 */
 #define OPTION_ID_MAX 64
 #define RUN_DISKS_MAX 32
@@ -106,7 +106,7 @@ struct run_rejuvenate {
 	X(ID, "id", "drives[].drive_id", "ID", NULL, OPTION_NEEDED(OPTION_ID(id)),                 \
 	  "its name, unique among all devices")                                                    \
 	X(PATH, "path", "drives[].path_on_host", "FILE", NULL,                                     \
-	  OPTION_NEEDED(OPTION_TEXT(path, 1)), "raw image or block device")                 \
+	  OPTION_NEEDED(OPTION_TEXT(path, 1)), "raw image or block device")                        \
 	X(READONLY, "readonly", "drives[].is_read_only", NULL, NULL, OPTION_FLAG(readonly),        \
 	  "opened for reading only, and the guest is told")                                        \
 	X(DIRECT, "direct", NULL, NULL, NULL, OPTION_FLAG(direct),                                 \

@@ -26,10 +26,11 @@ typedef int option_parse_fn(const struct option *option, const char *text, void 
 
 struct option {
 	const char *name; /* without dashes; NULL: a number of the enum that has no option */
-	const char *json; /* where a configuration file has it; NULL: nowhere.  _mib, _s, _ms: unit */
-	const char *arg;  /* what help calls its value; NULL: a flag */
+	const char
+		*json; /* where a configuration file has it; NULL: nowhere.  _mib, _s, _ms: unit */
+	const char *arg;      /* what help calls its value; NULL: a flag */
 	const char *fallback; /* what it is when not given, as it would be given; NULL: zeroes */
-	const char *text; /* help, one sentence without a full stop */
+	const char *text;     /* help, one sentence without a full stop */
 	option_parse_fn *parse;
 	uint32_t offset; /* of the field in the set's struct */
 	uint32_t room;   /* its size; of a repeated one: of one element */
@@ -37,18 +38,20 @@ struct option {
 	uint64_t max;
 	const char *const *names;        /* option_choice: NULL-terminated, in the enum's order */
 	const struct option_set *subset; /* option_group: `key=value,...` */
-	uint32_t repeat;       /* 0: once; else at most so often, the field is an array */
-	uint32_t count_offset; /* repeated: uint32_t, elements given so far */
-	uint32_t required;     /* keys of a group only */
+	uint32_t repeat;                 /* 0: once; else at most so often, the field is an array */
+	uint32_t count_offset;           /* repeated: uint32_t, elements given so far */
+	uint32_t required;               /* keys of a group only */
 };
 
 struct option_set {
 	const struct option *options; /* by the numbers of an enum: bits in `given` */
 	uint32_t count;               /* at most 64 */
 	uint32_t bytes;               /* of the struct */
-	uint32_t given;      /* offset of its uint64_t: bit i when option i was given */
-	uint32_t positional; /* group: the first item may be the value of option 0, without its name */
-	int (*check)(void *out, struct option_error *error); /* what holds between options; or NULL */
+	uint32_t given;               /* offset of its uint64_t: bit i when option i was given */
+	uint32_t
+		positional; /* group: the first item may be the value of option 0, without its name */
+	int (*check)(void *out,
+		     struct option_error *error); /* what holds between options; or NULL */
 };
 
 /* ---- value parsers: what they read, and the field's type ---- */

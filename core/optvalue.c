@@ -20,11 +20,15 @@ struct unit {
 };
 
 static const struct unit size_units[] = {
-	{ "", 1 }, { "K", 1ull << 10 }, { "M", 1ull << 20 }, { "G", 1ull << 30 }, { "T", 1ull << 40 },
+	{ "", 1 },           { "K", 1ull << 10 }, { "M", 1ull << 20 },
+	{ "G", 1ull << 30 }, { "T", 1ull << 40 },
 };
 
 static const struct unit duration_units[] = {
-	{ "ms", 1 }, { "s", 1000 }, { "m", 60 * 1000 }, { "h", 3600 * 1000 },
+	{ "ms", 1 },
+	{ "s", 1000 },
+	{ "m", 60 * 1000 },
+	{ "h", 3600 * 1000 },
 };
 
 int option_decimal(const char *text, size_t length, uint64_t *value)
@@ -34,8 +38,7 @@ int option_decimal(const char *text, size_t length, uint64_t *value)
 	if (length == 0)
 		return -EINVAL;
 	for (size_t i = 0; i < length; i++) {
-		if (!isdigit((unsigned char)text[i]) ||
-		    __builtin_mul_overflow(n, 10ull, &n) ||
+		if (!isdigit((unsigned char)text[i]) || __builtin_mul_overflow(n, 10ull, &n) ||
 		    __builtin_add_overflow(n, (uint64_t)(text[i] - '0'), &n))
 			return -EINVAL;
 	}
@@ -72,7 +75,8 @@ int option_id(const struct option *o, const char *text, void *field, struct opti
 
 	CHECK(o->room == ID_MAX + 1);
 	if (length == 0 || length > ID_MAX ||
-	    strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != length)
+	    strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") !=
+		    length)
 		return option_fail(error, "'%.70s' is not 1 to %d characters of A-Z a-z 0-9 _ -",
 				   text, ID_MAX);
 	memcpy(field, text, length + 1);
@@ -94,7 +98,8 @@ int option_number(const struct option *o, const char *text, void *field, struct 
 }
 
 /* In the largest unit that divides it. */
-static void unit_format(char *out, size_t room, const struct unit *units, size_t count, uint64_t value)
+static void unit_format(char *out, size_t room, const struct unit *units, size_t count,
+			uint64_t value)
 {
 	size_t i = count - 1;
 
@@ -142,12 +147,14 @@ int option_size(const struct option *o, const char *text, void *field, struct op
 	return 0;
 }
 
-int option_duration(const struct option *o, const char *text, void *field, struct option_error *error)
+int option_duration(const struct option *o, const char *text, void *field,
+		    struct option_error *error)
 {
 	uint64_t value;
 
 	if (unit_parse(text, duration_units, ARRAY_SIZE(duration_units), strcmp, &value) != 0)
-		return option_fail(error, "'%.40s' is not a duration such as 30s, 500ms or 2m", text);
+		return option_fail(error, "'%.40s' is not a duration such as 30s, 500ms or 2m",
+				   text);
 	if (unit_range(o, text, value, duration_units, ARRAY_SIZE(duration_units), error) != 0)
 		return -EINVAL;
 	*(uint64_t *)field = value;
@@ -177,7 +184,8 @@ static int fraction_parse(const char *text, uint64_t *value)
 	return *value <= 1000 ? 0 : -EINVAL;
 }
 
-int option_fraction(const struct option *o, const char *text, void *field, struct option_error *error)
+int option_fraction(const struct option *o, const char *text, void *field,
+		    struct option_error *error)
 {
 	uint64_t value;
 
@@ -195,7 +203,10 @@ static void choice_list(const char *const *names, char *out, size_t room)
 
 	for (uint32_t i = 0; names[i] != NULL && n < room; i++)
 		n += (size_t)snprintf(out + n, room - n, "%s%s",
-				      i == 0 ? "" : names[i + 1] == NULL ? " or " : ", ", names[i]);
+				      i == 0                 ? ""
+				      : names[i + 1] == NULL ? " or "
+							     : ", ",
+				      names[i]);
 }
 
 int option_choice(const struct option *o, const char *text, void *field, struct option_error *error)

@@ -161,7 +161,6 @@ static void relay_hang_up(struct relay *relay)
 	relay->from_guest.to = -1;
 	way_update(&relay->from_guest);
 	cc_close(&relay->client_out);
-	cc_close(&relay->client_out);
 	cc_close(&relay->client);
 }
 
@@ -309,5 +308,6 @@ void relay_close(struct relay *relay)
 	cc_close(&relay->our_input);
 	cc_close(&relay->our_output);
 	cc_close(&relay->listener);
+	cc_close(&relay->client_out);
 	cc_close(&relay->client);
 }

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+# What must hold before a change goes in.  Each step is a target of its own.
+
+UNIT_PROGRAMS := $(UNIT_TESTS:%=$(O)/tests/unit/%)
+HOST_PROGRAMS := $(HOST_TESTS:%=$(O)/tests/host/%)
+BENCH_PROGRAMS := $(BENCHES:%=$(O)/benchmarks/%)
+
+# tests/run.sh keeps what a step's tests did in build/log/LABEL.  A step with tests of its own adds
+# its label to CHECK_LABELS, so that they count in the last line.
+LABEL ?= tests
+LIMIT ?= 120
+CHECK_LABELS := tests san user
+CHECK_STEPS := check-build lint check-quick $(if $(wildcard mk/escape.mk),check-escape) check-replay \
+	check-clang check-san check-user
+# A user id that no account has: nothing of mayfly may need one.
+CHECK_UID ?= 61000
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
+# Recursive, since a step is to be over before the next begins, and some have other flags.
+.PHONY: check
+check: deps ## everything: build, lint, tests (as root: also as another user), clang, sanitizers
+	$(Q)begin=$$SECONDS; for step in $(CHECK_STEPS); do echo "== $$step"; \
+		$(MAKE) --no-print-directory $(JOBS) $$step || { echo "check: $$step failed"; exit 1; }; done; \
+		echo "== check: all steps passed in $$((SECONDS - begin)) s"
+	$(Q)tests/run.sh --total $(CHECK_LABELS)
+
+.PHONY: check-build
+check-build: all $(UNIT_PROGRAMS) $(HOST_PROGRAMS) $(BENCH_PROGRAMS) ## build all there is, but for fuzzers
+
+.PHONY: check-quick
+check-quick: all $(UNIT_PROGRAMS) $(HOST_PROGRAMS) ## unit and host tests, as the user you are
+	$(Q)tests/run.sh -l $(LABEL) -t $(LIMIT) $(UNIT_PROGRAMS) $(HOST_PROGRAMS)
+
+.PHONY: check-clang
+check-clang: ## build all there is with clang, whose warnings are errors too
+	$(Q)$(MAKE) --no-print-directory CC=clang FLAVOUR=release check-build
+
+.PHONY: check-san
+check-san: ## unit and host tests with ASan and UBSan in everything hosted
+	$(Q)$(MAKE) --no-print-directory FLAVOUR=san LABEL=san LIMIT=300 check-quick
+
+.PHONY: check-user
+ifeq ($(shell id -u),0)
+check-user: all $(UNIT_PROGRAMS) $(HOST_PROGRAMS) ## as root: unit and host tests as an ordinary user
+	$(Q)tests/run.sh -l user -t $(LIMIT) -u $(CHECK_UID) $(UNIT_PROGRAMS) $(HOST_PROGRAMS)
+else
+CHECK_LABELS := $(filter-out user,$(CHECK_LABELS))
+check-user:
+	@echo "not root: the tests ran as an ordinary user already"
+endif
+
+# The manual is made from the tables that the options are parsed by.
+.PHONY: man
+man: $(O)/mayfly ## write docs/mayfly.1 from the option tables
+	$(Q)$(O)/mayfly --man >docs/mayfly.1
+
+.PHONY: lint-man
+lint: lint-man
+lint-man: $(O)/mayfly ## docs/mayfly.1 is what `make man` would write
+	$(Q)$(O)/mayfly --man | diff -u docs/mayfly.1 - || { echo "lint-man: run make man"; exit 1; }
+	@echo "lint-man: docs/mayfly.1"
+
+# They start the release programs, wherever they find them beside themselves.
+$(HOST_PROGRAMS): | $(O)/mayfly $(DEV_PROGRAMS)

@@ -8,7 +8,15 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconver
 WERROR ?= -Werror
 CPP := -I. -I$(O)/gen -D_GNU_SOURCE -DMAYFLY_VERSION='"$(VERSION)"' -MMD -MP
 
-HARDEN := -fPIE -fcf-protection -ftrivial-auto-var-init=zero -fno-strict-aliasing
+# What the compiler takes of its arguments, all or nothing.  clang below 16 has zero initialisation only
+# under a name that says that it might go away; it did not, and later ones refuse that name.
+flags_taken = $(shell $(CC) $(1) -Werror -x c -c -o /dev/null /dev/null 2>/dev/null && echo '$(1)')
+ZERO_INIT := -ftrivial-auto-var-init=zero
+ZERO_INIT_OLD := -enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang
+ZERO_INIT := $(or $(call flags_taken,$(ZERO_INIT)),$(call flags_taken,$(ZERO_INIT) $(ZERO_INIT_OLD)),\
+	$(error $(CC) cannot zero automatic variables: gcc 12 or clang 14 at least))
+
+HARDEN := -fPIE -fcf-protection $(ZERO_INIT) -fno-strict-aliasing
 HOSTED := -std=gnu11 -O2 -g -pthread $(WARN) $(WERROR) $(CPP) $(HARDEN) -fstack-protector-strong
 ifeq ($(FLAVOUR),san)
 HOSTED += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer

@@ -8,13 +8,13 @@ define say
 @printf '  %-5s %s\n' '$(1)' '$@'
 endef
 
-# Objects: hosted in $(O)/obj, freestanding in $(O)/free.
-$(O)/obj/%.o: %.c
+# Objects: hosted in $(O)/obj, freestanding in $(O)/free.  Other flags make other objects.
+$(O)/obj/%.o: %.c mk/flags.mk
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(HOSTED) -c -o $@ $<
 
-$(O)/free/%.o: %.c
+$(O)/free/%.o: %.c mk/flags.mk
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FREE) -ffunction-sections -fdata-sections -c -o $@ $<
@@ -47,7 +47,7 @@ $(O)/mayfly: $(O)/obj/core/main.o $(O)/libmayfly.a
 # `// dev: KIND` in its first lines and is linked with the hosted build of that kind.
 dev_of = $(shell sed -n 's,^/[/*] dev: \([a-z]*\).*,\1,p' $(1) | head -n 1)
 define test_rule
-$(O)/$(1): $(O)/obj/$(1).o $(O)/librig.a $(if $(call dev_of,$(1).c),$(O)/libdev-$(call dev_of,$(1).c).a) $(O)/libmayfly.a
+$(O)/$(1): $(O)/obj/$(1).o $(if $(filter tests/escape/%,$(1)),$(ESCAPE_LIB:%.c=$(O)/obj/%.o)) $(O)/librig.a $(if $(call dev_of,$(1).c),$(O)/libdev-$(call dev_of,$(1).c).a) $(O)/libmayfly.a
 	$$(call say,LD)
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(HOSTED_LD) -o $$@ $$^ $$(LIBS_TEST) $$(LIBS_VMM)
@@ -65,7 +65,7 @@ with_of = $(shell sed -n 's,^/[/*] with: \([^*]*\).*,\1,p' $(1) | head -n 1)
 fuzz_sources = tests/fuzz/$(1).c $(call with_of,tests/fuzz/$(1).c) \
 	$(patsubst %,devmodel/%/dev.c,$(call dev_of,tests/fuzz/$(1).c))
 
-build/fuzz/obj/%.o: %.c
+build/fuzz/obj/%.o: %.c mk/flags.mk
 	$(call say,FUZZC)
 	@mkdir -p $(@D)
 	$(Q)clang $(FUZZ_FLAGS) -c -o $@ $<

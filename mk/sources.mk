@@ -16,6 +16,8 @@ VMM_LIB := $(filter-out core/main.c,$(VMM_LIB))
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
 ESCAPE_TESTS := $(patsubst tests/escape/%.c,%,$(wildcard tests/escape/test_*.c))
+# What the escape tests share.
+ESCAPE_LIB := $(filter-out tests/escape/test_%,$(wildcard tests/escape/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES := $(patsubst benchmarks/%.c,%,$(wildcard benchmarks/bench_*.c))
 RIG_LIB := $(wildcard tests/rig/*.c)

@@ -20,14 +20,15 @@
 /* Low memory at boot. */
 #define LAYOUT_GDT 0x500
 #define LAYOUT_BOOT_PARAMS 0x7000 /* zero page, or struct hvm_start_info */
-#define LAYOUT_PAGE_TABLES 0x9000 /* three pages */
-#define LAYOUT_PVH_INFO 0xd000    /* memory map and module list */
+#define LAYOUT_PAGE_TABLES 0x9000 /* six pages: 4 GiB in 2 MiB entries */
+#define LAYOUT_PVH_INFO 0xf000    /* memory map and module list; one page */
 #define LAYOUT_STACK 0x8ff0
 #define LAYOUT_CMDLINE 0x20000
 #define LAYOUT_CMDLINE_BYTES 0x1000
 #define LAYOUT_EBDA 0x9fc00
 #define LAYOUT_ACPI 0xe0000 /* RSDP at its start; 128 KiB */
 #define LAYOUT_ACPI_BYTES 0x20000
+#define LAYOUT_ACPI_INFO 0xffff0 /* struct acpi_info, read by the DSDT */
 #define LAYOUT_KERNEL 0x100000
 
 /* Ports. */

@@ -14,43 +14,62 @@
 #include "core/machine/layout.h"
 #include "core/machine/memmap.h"
 
+struct kvm_irqchip;
+
 struct vm_msi {
 	bool used;
+	bool set; /* has a route */
 	uint64_t address;
 	uint32_t data;
+};
+
+/* A memory slot as KVM has it; bytes 0: free. */
+struct vm_slot {
+	uint64_t gpa;
+	uint64_t bytes;
+	uint64_t addr;
 };
 
 struct vm {
 	int kvm; /* /dev/kvm */
 	int fd;
-	int run_bytes; /* of a vCPU's kvm_run mapping */
-	bool pvm;      /* kvm_pvm: private, undocumented; only the test guest cares */
-	uint8_t phys_bits;
-	pthread_mutex_t lock; /* routes */
-	struct vm_msi msi[LAYOUT_GSI_MAX];
+	int run_bytes;     /* of a vCPU's kvm_run mapping */
+	uint8_t phys_bits; /* of guest addresses that the CPU and KVM can map */
+	struct vm_slot slots[MEM_REGIONS_MAX];
+	struct kvm_irqchip *irqchips;      /* PICs and IOAPIC as they were at creation */
+	pthread_mutex_t lock;              /* msi, and that routes are given to KVM in order */
+	struct vm_msi msi[LAYOUT_GSI_MAX]; /* by GSI; those below LAYOUT_GSI_MSI unused */
 };
 
-/* Opens /dev/kvm and makes a VM with IOAPIC and LAPICs (split into nothing: all in the kernel; no PIT).
- * On error *what names the thing and what to do: no /dev/kvm, no permission (group kvm), a
- * capability that KVM lacks. */
+/* Opens /dev/kvm and makes a VM with IOAPIC and LAPICs (all in the kernel; no PIT).  On error *what
+ * names the thing and what to do: no /dev/kvm, no permission (group kvm), a capability that KVM
+ * lacks (-ENOTSUP). */
 int vm_create(struct vm *vm, const char **what);
 void vm_destroy(struct vm *vm);
 
-/* Gives KVM every region of the epoch as a memory slot; slot i is region i. */
+/* Makes KVM's memory slots those of the epoch: regions that it has already stay as they are, those
+ * that the epoch lacks go, new ones come; vCPUs may run.  On error some of this was done: the
+ * caller goes back by setting the epoch before. */
 int vm_set_memory(struct vm *vm, const struct box_memory *epoch);
+
+/* Interrupt controllers as at creation, every pin masked; vCPUs must be paused.  LAPICs are theirs
+ * (vcpus_reset), MSI routes stay. */
+int vm_reset(struct vm *vm);
 
 /* Doorbell: a 2-byte write of `value` to gpa signals the eventfd, without an exit to user space
  * (any thread).  Deassigning takes some 8 ms (SRCU): never in a replacement. */
 int vm_doorbell(struct vm *vm, uint64_t gpa, uint16_t value, int eventfd, bool assign);
 
-/* Interrupts (any thread).  An MSI route is a GSI from vm_msi_alloc(), inert until it is set. */
+/* Interrupts (any thread).  An MSI route is a GSI from vm_msi_alloc() (-ENOSPC: all in use), inert
+ * until it is set; before it is freed its eventfds are taken off.  Setting the same again costs
+ * nothing. */
 int vm_msi_alloc(struct vm *vm, uint32_t *gsi);
 void vm_msi_free(struct vm *vm, uint32_t gsi);
 int vm_msi_set(struct vm *vm, uint32_t gsi, uint64_t address, uint32_t data);
 /* Connects an eventfd to a GSI, or takes it off (then its count keeps what is pending).  Several
  * eventfds may share a GSI. */
 int vm_irqfd(struct vm *vm, uint32_t gsi, int eventfd, bool assign);
-/* An edge on an IOAPIC pin, from the VMM itself. */
+/* An edge on an IOAPIC pin, from the VMM itself (any thread). */
 int vm_pulse(struct vm *vm, uint32_t gsi);
 
 #endif

@@ -124,7 +124,9 @@ static int activate(struct inproc *in, const struct inproc_config *c)
 
 	memcpy(message.queues, c->rings, c->queues * sizeof(message.queues[0]));
 	ret = tell(in, &message, sizeof(message));
-	return ret != 0 ? ret : await(in, REPORT_ACTIVATED);
+	if (ret == 0)
+		ret = await(in, REPORT_ACTIVATED);
+	return ret == -EPIPE ? -EINVAL : ret; /* gone already: it refused its configuration */
 }
 
 static int make_page(struct inproc *in)
