@@ -21,6 +21,7 @@
 struct loop_mail {
 	void (*fn)(void *arg);
 	void *arg;
+	bool posted; /* nobody waits: freed once run */
 	bool done;
 	struct loop_mail *next;
 };
@@ -65,6 +66,10 @@ static void loop_deliver(struct loop_source *source, uint32_t events)
 		pthread_mutex_unlock(&loop->lock);
 		mail->fn(mail->arg);
 		pthread_mutex_lock(&loop->lock);
+		if (mail->posted) {
+			free(mail);
+			continue;
+		}
 		mail->done = true;
 		pthread_cond_broadcast(&loop->delivered);
 	}
@@ -98,6 +103,13 @@ void loop_destroy(struct loop *loop)
 {
 	if (loop == NULL)
 		return;
+	while (loop->mail != NULL) {
+		struct loop_mail *mail = loop->mail;
+
+		CHECK(mail->posted); /* a caller that waits must not outlive the loop */
+		loop->mail = mail->next;
+		free(mail);
+	}
 	cc_close(&loop->epoll);
 	cc_close(&loop->wake);
 	pthread_cond_destroy(&loop->delivered);
@@ -230,10 +242,31 @@ void loop_stop(struct loop *loop)
 	loop_poke(loop);
 }
 
+/* With the lock held. */
+static void loop_mail_add(struct loop *loop, struct loop_mail *mail)
+{
+	struct loop_mail **p = &loop->mail;
+
+	while (*p != NULL)
+		p = &(*p)->next;
+	*p = mail;
+	loop_poke(loop);
+}
+
+void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg)
+{
+	struct loop_mail *mail = calloc(1, sizeof(*mail));
+
+	CHECK(mail != NULL);
+	*mail = (struct loop_mail){ .fn = fn, .arg = arg, .posted = true };
+	pthread_mutex_lock(&loop->lock);
+	loop_mail_add(loop, mail);
+	pthread_mutex_unlock(&loop->lock);
+}
+
 void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
 {
 	struct loop_mail mail = { .fn = fn, .arg = arg };
-	struct loop_mail **p = &loop->mail;
 
 	pthread_mutex_lock(&loop->lock);
 	if (loop->running && pthread_equal(loop->thread, pthread_self())) {
@@ -241,10 +274,7 @@ void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
 		fn(arg);
 		return;
 	}
-	while (*p != NULL)
-		p = &(*p)->next;
-	*p = &mail;
-	loop_poke(loop);
+	loop_mail_add(loop, &mail);
 	while (!mail.done)
 		pthread_cond_wait(&loop->delivered, &loop->lock);
 	pthread_mutex_unlock(&loop->lock);

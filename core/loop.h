@@ -44,4 +44,8 @@ void loop_disarm(struct loop *loop, struct loop_timer *timer);
  * itself: just calls it. */
 void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg);
 
+/* From any thread, also the loop's: runs fn(arg) on the loop thread later, without waiting; in the
+ * order of posting.  What was posted and not run when the loop is destroyed never runs. */
+void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);
+
 #endif

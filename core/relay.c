@@ -193,12 +193,14 @@ static int open_socket(struct relay *relay, const char *path)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(addr.sun_path, path, strlen(path) + 1);
 	relay->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (relay->listener < 0 ||
 	    bind(relay->listener, (const struct sockaddr *)&addr, sizeof(addr)) != 0)
 		return -errno;
-	snprintf(relay->path, sizeof(relay->path), "%s", path);
+	memcpy(relay->path, path, strlen(path) + 1);
 	return listen(relay->listener, 1) == 0 ? 0 : -errno;
 }
 
