@@ -12,6 +12,7 @@
 #include "core/cc.h"
 #include "core/doctor.h"
 #include "core/options.h"
+#include "core/run.h"
 
 #define EXIT_USAGE 2
 
@@ -20,7 +21,19 @@ static int verb_doctor(const void *options)
 	return doctor_main(options);
 }
 
+static int verb_run_vm(const void *options)
+{
+	return run_main(options);
+}
+
 static const struct verb verbs[] = {
+	{ .name = "run",
+	  .text = "run a virtual machine",
+	  .man = "Boots a kernel, or, without one, waits for the API to say what to boot.  Ends when the "
+		 "guest powers off (status 0), on SIGTERM or SIGINT (0), on an error of the host or of "
+		 "the configuration (1), and, with --no-reboot, when the guest crashes (3).",
+	  .set = &run_set,
+	  .main = verb_run_vm },
 	{ .name = "doctor",
 	  .text = "what this host offers, and whether a VM can run here",
 	  .man = "Probes the kernel, every layer of the seal, /dev/kvm, memory and limits, and makes one "

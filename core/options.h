@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "core/optparse.h"
+#include "devmodel/abi/config.h"
 #include "devmodel/abi/launch.h"
 
 #define OPTION_PATH_MAX 4096    /* with the NUL */
@@ -123,6 +124,8 @@ struct run_disk {
 	uint32_t queues;
 	bool readonly;
 	bool direct;
+	struct rate_limit bandwidth; /* by the configuration file or the API only */
+	struct rate_limit ops;
 	char id[OPTION_ID_MAX + 1];
 	char path[OPTION_PATH_MAX];
 };

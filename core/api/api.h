@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The HTTP API on a unix socket (docs/api.yaml).  It has threads of its own; every request ends in a
+ * call of core/vmm.h or core/box/box.h.
+ */
+#ifndef MAYFLY_CORE_API_API_H
+#define MAYFLY_CORE_API_API_H
+
+#include "core/vmm.h"
+
+struct api;
+
+/* Listens on `path`, mode 0600.  0; -EADDRINUSE: something answers there, or it is not a socket (a
+ * socket that nobody answers on is replaced); -errno.  error has the line to print. */
+int api_start(struct api **out, struct vmm *vmm, const char *path, struct option_error *error);
+/* Ends all requests, removes the socket. */
+void api_stop(struct api *api);
+
+#endif

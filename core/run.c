@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The process around a VM: spawner first (before any thread), then log, state directory, signals,
+ * API, guest; and all of it back in the other order, whatever happens.
+ */
+#include "core/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+
+#include "core/api/api.h"
+#include "core/box/spawn.h"
+#include "core/cc.h"
+#include "core/log.h"
+#include "core/programs.h"
+#include "core/relay.h"
+#include "core/vmm.h"
+
+struct run {
+	struct run_options options;
+	struct spawner spawner;
+	struct loop *loop;
+	struct vmm *vmm;
+	struct api *api;
+	int log;
+	int signals;
+	int pid_file;
+	char pid_path[OPTION_PATH_MAX + 16];
+	struct loop_source on_signal;
+};
+
+static int complain(const char *fmt, const char *what, int ret)
+{
+	fprintf(stderr, "mayfly run: ");
+	fprintf(stderr, fmt, what);
+	fprintf(stderr, ": %s\n", strerror(-ret));
+	return ret;
+}
+
+static int start_spawner(struct run *run)
+{
+	char dir[OPTION_PATH_MAX];
+	const char *what = "";
+	int ret = programs_find(dir, sizeof(dir));
+
+	if (ret != 0)
+		return complain("no device programs in %s", dir, ret);
+	ret = spawner_start(&run->spawner, dir, &what);
+	return ret == 0 ? 0 : complain("cannot %s (mayfly doctor says what is missing)", what, ret);
+}
+
+static int open_log(struct run *run)
+{
+	if (run->options.log_file[0] != '\0') {
+		run->log = open(run->options.log_file,
+				O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		if (run->log < 0)
+			return complain("cannot open the log file %s", run->options.log_file,
+					-errno);
+	}
+	log_open(run->log >= 0 ? run->log : STDERR_FILENO, (enum log_level)run->options.log_level);
+	return 0;
+}
+
+/* ---- the state directory ---- */
+
+static int state_defaults(struct run *run)
+{
+	struct run_options *o = &run->options;
+	const char *base = getenv("XDG_RUNTIME_DIR");
+	int n = 0;
+
+	if (o->id[0] == '\0')
+		snprintf(o->id, sizeof(o->id), "vm%d", getpid());
+	if (o->state_dir[0] == '\0') {
+		if (geteuid() == 0 || base == NULL)
+			n = snprintf(o->state_dir, sizeof(o->state_dir), "%s/mayfly/%s",
+				     geteuid() == 0 ? "/run" : "/tmp", o->id);
+		else
+			n = snprintf(o->state_dir, sizeof(o->state_dir), "%s/mayfly/%s", base,
+				     o->id);
+	}
+	if (n >= (int)sizeof(o->state_dir))
+		return complain("the state directory's name is too long: %s", o->id, -ENAMETOOLONG);
+	if (o->api_socket[0] != '\0')
+		return 0;
+	n = snprintf(o->api_socket, sizeof(o->api_socket), "%.90s/api.sock", o->state_dir);
+	if (strlen(o->state_dir) > 90)
+		return complain("give --api-socket: no room for a socket's name in %s", o->state_dir,
+				-ENAMETOOLONG);
+	return 0;
+}
+
+/* Each part of the path that is missing; the last is the VM's own. */
+static int make_directories(char *path)
+{
+	for (char *p = strchr(path + 1, '/'); p != NULL; p = strchr(p + 1, '/')) {
+		*p = '\0';
+		const int ret = mkdir(path, 0700) != 0 && errno != EEXIST ? -errno : 0;
+
+		*p = '/';
+		if (ret != 0)
+			return ret;
+	}
+	return mkdir(path, 0700) != 0 && errno != EEXIST ? -errno : 0;
+}
+
+/* The pid file, locked for as long as the VM lives: two VMs cannot share a directory. */
+static int make_state(struct run *run)
+{
+	struct run_options *o = &run->options;
+	char text[16];
+	int ret = state_defaults(run);
+
+	if (ret != 0)
+		return ret;
+	ret = make_directories(o->state_dir);
+	if (ret != 0)
+		return complain("cannot make the state directory %s", o->state_dir, ret);
+	snprintf(run->pid_path, sizeof(run->pid_path), "%s/pid", o->state_dir);
+	run->pid_file = open(run->pid_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (run->pid_file < 0)
+		return complain("cannot write %s", run->pid_path, -errno);
+	if (flock(run->pid_file, LOCK_EX | LOCK_NB) != 0) {
+		ret = complain("another VM runs in %s (choose another --id)", o->state_dir, -errno);
+		cc_close(&run->pid_file);
+		return ret;
+	}
+	snprintf(text, sizeof(text), "%d\n", getpid());
+	if (ftruncate(run->pid_file, 0) != 0 ||
+	    write(run->pid_file, text, strlen(text)) != (ssize_t)strlen(text))
+		return complain("cannot write %s", run->pid_path, -errno);
+	return 0;
+}
+
+static void remove_state(struct run *run)
+{
+	if (run->pid_file < 0)
+		return;
+	unlink(run->pid_path);
+	rmdir(run->options.state_dir); /* stays when something of use is left in it */
+	cc_close(&run->pid_file);
+}
+
+/* ---- signals ---- */
+
+static void on_signal(struct loop_source *source, uint32_t events)
+{
+	struct run *run = container_of(source, struct run, on_signal);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(run->signals, &info, sizeof(info)) == sizeof(info)) {
+		log_info("asked to end by signal %u", info.ssi_signo);
+		loop_stop(run->loop);
+	}
+}
+
+/* A crash must leave the terminal as it was; then it happens as it would have. */
+static void on_crash(int signal_number)
+{
+	relay_restore_terminal();
+	signal(signal_number, SIG_DFL);
+	raise(signal_number);
+}
+
+static int take_signals(struct run *run)
+{
+	static const int crashes[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+	sigset_t set;
+
+	for (size_t i = 0; i < ARRAY_SIZE(crashes); i++)
+		signal(crashes[i], on_crash);
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread: all inherit it */
+	run->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (run->signals < 0)
+		return complain("cannot %s", "take signals", -errno);
+	return loop_add(run->loop, &run->on_signal, run->signals, EPOLLIN);
+}
+
+/* ---- the verb ---- */
+
+static int prepare(struct run *run)
+{
+	int ret = start_spawner(run);
+
+	if (ret == 0)
+		ret = open_log(run);
+	if (ret == 0)
+		ret = make_state(run);
+	if (ret == 0)
+		ret = loop_create(&run->loop);
+	if (ret == 0)
+		ret = take_signals(run);
+	if (ret == 0)
+		ret = vmm_create(&run->vmm, &run->options, &run->spawner, run->loop);
+	return ret;
+}
+
+static int begin(struct run *run)
+{
+	struct option_error error = { "" };
+	int ret = api_start(&run->api, run->vmm, run->options.api_socket, &error);
+
+	/* Without a kernel the API starts it. */
+	if (ret == 0 && run->options.kernel[0] != '\0')
+		ret = vmm_start(run->vmm, &error);
+	if (ret != 0)
+		fprintf(stderr, "mayfly run: %s\n", error.text);
+	return ret;
+}
+
+int run_main(const struct run_options *options)
+{
+	struct run *run = calloc(1, sizeof(*run));
+	int status = EXIT_FAILURE;
+
+	if (run == NULL)
+		return EXIT_FAILURE;
+	run->options = *options;
+	run->log = run->signals = run->pid_file = -1;
+	run->spawner.socket = run->spawner.pidfd = -1;
+	run->on_signal = (struct loop_source){ on_signal, -1 };
+	if (prepare(run) == 0 && begin(run) == 0) {
+		loop_run(run->loop);
+		status = vmm_exit_status(run->vmm);
+	}
+	api_stop(run->api);
+	vmm_destroy(run->vmm);
+	loop_destroy(run->loop);
+	spawner_stop(&run->spawner);
+	remove_state(run);
+	relay_restore_terminal();
+	cc_close(&run->signals);
+	cc_close(&run->log);
+	free(run);
+	return status;
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/vmm_device.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "core/bus/serial.h"
+#include "core/bus/virtio_kinds.h"
+#include "core/cc.h"
+#include "core/log.h"
+#include "devmodel/abi/policy.h"
+
+#define RNG_SOURCE "/dev/urandom"
+#define STANDBY_MS 10000
+
+/* ---- between supervisor and transport ---- */
+
+static void on_reset_done(void *ctx)
+{
+	const struct vmm_device *d = ctx;
+
+	if (d->pci != NULL)
+		virtio_pci_reset_done(d->pci);
+}
+
+static void on_needs_reset(void *ctx, const char *why)
+{
+	const struct vmm_device *d = ctx;
+
+	log_warn("%s: needs a reset: %s", d->id, why);
+	if (d->pci != NULL)
+		virtio_pci_needs_reset(d->pci);
+}
+
+static void on_replaced(void *ctx, const struct replacement *r)
+{
+	const struct vmm_device *d = ctx;
+
+	log_info("%s: generation %llu for %llu: %s, fence %s, drain %u us, switch %u us%s", d->id,
+		 (unsigned long long)r->to, (unsigned long long)r->from,
+		 replace_reason_name(r->reason), fence_name(r->fence), r->drain_us, r->switch_us,
+		 r->cold ? ", cold" : "");
+}
+
+static int backend_start(void *ctx, uint64_t features, const struct ctl_queue *queues)
+{
+	const struct vmm_device *d = ctx;
+
+	return device_start(d->dev, features, queues);
+}
+
+static void backend_reset(void *ctx)
+{
+	const struct vmm_device *d = ctx;
+
+	device_reset(d->dev);
+}
+
+/* ---- building ---- */
+
+void vmm_device_init(struct vmm_device *d)
+{
+	memset(d, 0, sizeof(*d));
+	d->image.fd = -1;
+	d->source = -1;
+	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++)
+		d->kick[i] = d->call[i] = -1;
+}
+
+static int fail(struct vmm_device *d, int ret, const char *what, struct option_error *error)
+{
+	snprintf(error->text, sizeof(error->text), "%s: cannot %s: %s", d->id, what,
+		 strerror(-ret));
+	return ret;
+}
+
+static int make_eventfds(struct vmm_device *d)
+{
+	for (uint32_t i = 0; i < d->queues; i++) {
+		d->kick[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		d->call[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (d->kick[i] < 0 || d->call[i] < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* What is the same for all kinds. */
+static void spec_begin(struct vmm_device *d, const struct vmm_site *site, const char *id,
+		       enum dev_kind kind, uint32_t queues, struct device_spec *spec)
+{
+	snprintf(d->id, sizeof(d->id), "%s", id);
+	d->kind = kind;
+	d->queues = queues;
+	d->hooks = (struct device_hooks){ .reset_done = on_reset_done,
+					  .needs_reset = on_needs_reset,
+					  .replaced = on_replaced };
+	*spec = (struct device_spec){
+		.kind = kind,
+		.queues = queues,
+		.lanes = 1,
+		.guest_memory = true,
+		.fsize = 0,
+		.death_budget = site->options->death_budget.deaths,
+		.death_window_s = site->options->death_budget.deaths != 0 ?
+					  site->options->death_budget.seconds :
+					  0,
+		.hooks = &d->hooks,
+		.ctx = d,
+	};
+	snprintf(spec->id, sizeof(spec->id), "%s", id);
+}
+
+static int spec_end(struct vmm_device *d, const struct vmm_site *site, struct device_spec *spec,
+		    struct option_error *error)
+{
+	int ret = make_eventfds(d);
+
+	if (ret != 0)
+		return fail(d, ret, "make eventfds", error);
+	memcpy(spec->kick, d->kick, sizeof(spec->kick));
+	memcpy(spec->call, d->call, sizeof(spec->call));
+	ret = device_create(site->sup, spec, &d->dev);
+	if (ret != 0)
+		return fail(d, ret, "make the device", error);
+	ret = device_wait_standby(d->dev, STANDBY_MS);
+	if (ret != 0)
+		return fail(d, ret, "make a sealed process (mayfly doctor says what is missing)",
+			    error);
+	return 0;
+}
+
+/* Its place on the PCI bus. */
+static int plug(struct vmm_device *d, const struct vmm_site *site, const union dev_config *config,
+		struct option_error *error)
+{
+	struct virtio_pci_spec spec = { .id = d->id, .machine = site->transport };
+	int ret = virtio_kind_describe(d->kind, config, d->queues, &spec);
+
+	d->backend = (struct virtio_backend){ backend_start, backend_reset, d };
+	spec.backend = &d->backend;
+	memcpy(spec.kick, d->kick, sizeof(spec.kick));
+	memcpy(spec.call, d->call, sizeof(spec.call));
+	if (ret == 0)
+		ret = virtio_pci_create(&d->pci, site->pci, &spec);
+	return ret == 0 ? 0 : fail(d, ret, "plug it in", error);
+}
+
+int vmm_device_disk(struct vmm_device *d, const struct vmm_site *site, const struct run_disk *disk,
+		    struct option_error *error)
+{
+	const struct image_config image = { disk->path, disk->readonly, disk->direct };
+	char why[IMAGE_WHY_MAX];
+	struct device_spec spec;
+	int ret;
+
+	spec_begin(d, site, disk->id, DEV_KIND_BLK, disk->queues, &spec);
+	ret = image_open(&d->image, &image, why);
+	if (ret != 0) {
+		d->image.fd = -1;
+		snprintf(error->text, sizeof(error->text), "%.*s", (int)sizeof(error->text) - 1,
+			 why);
+		return ret;
+	}
+	spec.backends[0] = d->image.fd;
+	spec.backend_count = 1;
+	spec.fsize = d->image.block ? UINT64_MAX : d->image.bytes;
+	spec.policy_when = POLICY_IF_FLUSH | (disk->readonly ? 0 : POLICY_IF_WRITABLE) |
+			   (disk->bandwidth.size != 0 || disk->ops.size != 0 ? POLICY_IF_TIMER : 0);
+	spec.config.blk = (struct blk_config){
+		.bytes = d->image.bytes,
+		.flags = BLK_FLUSH | (disk->readonly ? BLK_READONLY : 0) |
+			 (disk->direct ? BLK_DIRECT : 0),
+		.align = d->image.align,
+		.bandwidth = disk->bandwidth,
+		.ops = disk->ops,
+	};
+	memcpy(spec.config.blk.id, disk->id, strnlen(disk->id, BLK_ID_BYTES));
+	ret = spec_end(d, site, &spec, error);
+	return ret != 0 ? ret : plug(d, site, &spec.config, error);
+}
+
+int vmm_device_rng(struct vmm_device *d, const struct vmm_site *site, struct option_error *error)
+{
+	struct device_spec spec;
+	int ret;
+
+	spec_begin(d, site, "rng", DEV_KIND_RNG, 1, &spec);
+	d->source = open(RNG_SOURCE, O_RDONLY | O_CLOEXEC);
+	if (d->source < 0)
+		return fail(d, -errno, "open " RNG_SOURCE, error);
+	spec.backends[0] = d->source;
+	spec.backend_count = 1;
+	/* It retries on the timer when the source had nothing. */
+	spec.policy_when = POLICY_IF_TIMER;
+	ret = spec_end(d, site, &spec, error);
+	return ret != 0 ? ret : plug(d, site, &spec.config, error);
+}
+
+/* The two kinds that move bytes between the guest and an endpoint of the operator's. */
+static int build_stream(struct vmm_device *d, const struct vmm_site *site,
+			const struct run_endpoint *endpoint, struct device_spec *spec,
+			struct option_error *error)
+{
+	const char *what = "";
+	int ret = relay_open(&d->relay, endpoint, &what);
+
+	if (ret != 0) {
+		snprintf(error->text, sizeof(error->text), "%s: cannot %s %.120s: %s", d->id, what,
+			 endpoint->path, strerror(-ret));
+		return ret;
+	}
+	d->has_relay = true;
+	spec->backends[0] = d->relay.box_input;
+	spec->backends[1] = d->relay.box_output;
+	spec->backend_count = 2;
+	return spec_end(d, site, spec, error);
+}
+
+int vmm_device_console(struct vmm_device *d, const struct vmm_site *site,
+		       struct option_error *error)
+{
+	struct device_spec spec;
+	int ret;
+
+	spec_begin(d, site, "console", DEV_KIND_CONSOLE, 2, &spec);
+	ret = build_stream(d, site, &site->options->console, &spec, error);
+	return ret != 0 ? ret : plug(d, site, &spec.config, error);
+}
+
+#define SERIAL_REPLY 0 /* call eventfds of the serial port: see devmodel/abi/statepage.h */
+#define SERIAL_LINE 1
+
+int vmm_device_serial(struct vmm_device *d, const struct vmm_site *site, struct option_error *error)
+{
+	struct device_spec spec;
+	int ret;
+
+	spec_begin(d, site, "serial", DEV_KIND_SERIAL, 2, &spec);
+	spec.guest_memory = false;
+	spec.shadow = serial_shadow;
+	ret = build_stream(d, site, &site->options->serial, &spec, error);
+	if (ret != 0)
+		return ret;
+	ret = vm_irqfd(&site->machine->vm, LAYOUT_GSI_SERIAL, d->call[SERIAL_LINE], true);
+	if (ret != 0)
+		return fail(d, ret, "connect its interrupt", error);
+	ret = serial_attach(site->machine->ports, d->dev);
+	return ret == 0 ? 0 : fail(d, ret, "claim its ports", error);
+}
+
+/* ---- life ---- */
+
+int vmm_device_power_on(struct vmm_device *d)
+{
+	const struct ctl_queue none[BOX_QUEUES_MAX] = { 0 };
+
+	return d->pci != NULL ? 0 : device_start(d->dev, 0, none);
+}
+
+void vmm_device_join_loop(struct vmm_device *d, struct loop *loop, uint64_t every_ms,
+			  uint32_t jitter_permille, uint32_t index, uint32_t count)
+{
+	const int ret = d->has_relay ? relay_start(&d->relay, loop) : 0;
+
+	if (ret != 0)
+		log_error("%s: its bytes cannot be relayed: %s", d->id, strerror(-ret));
+	rejuvenate_start(&d->rejuvenate, loop, d->dev, every_ms, jitter_permille, index, count);
+}
+
+void vmm_device_reset(struct vmm_device *d)
+{
+	device_reset(d->dev);
+	/* Without a time-out: a fence that is pending on slow storage is waited for, as by a guest. */
+	device_wait_idle(d->dev, 0);
+	if (d->pci != NULL)
+		virtio_pci_machine_reset(d->pci);
+}
+
+void vmm_device_destroy(struct vmm_device *d, const struct vmm_site *site)
+{
+	rejuvenate_stop(&d->rejuvenate);
+	virtio_pci_destroy(d->pci);
+	if (d->kind == DEV_KIND_SERIAL && d->call[SERIAL_LINE] >= 0)
+		vm_irqfd(&site->machine->vm, LAYOUT_GSI_SERIAL, d->call[SERIAL_LINE], false);
+	device_destroy(d->dev);
+	if (d->has_relay)
+		relay_close(&d->relay);
+	image_close(&d->image);
+	cc_close(&d->source);
+	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++) {
+		cc_close(&d->kick[i]);
+		cc_close(&d->call[i]);
+	}
+	vmm_device_init(d);
+}
