@@ -28,11 +28,12 @@ VERSION := 0.1.0
 include mk/flags.mk
 include mk/sources.mk
 include mk/rules.mk
+include mk/rogue.mk
 include mk/check.mk
 include mk/fuzz.mk
 include mk/bench.mk
 include mk/lint.mk
--include mk/escape.mk
+include mk/escape.mk
 
 .PHONY: all
 all: $(O)/mayfly $(DEV_PROGRAMS) ## build mayfly and the device programs

@@ -31,6 +31,7 @@ struct loop {
 	int wake;
 	struct loop_source wake_source;
 	struct loop_timer *timers; /* by at_ns */
+	uint64_t firing_ns;        /* up to when timers are due in this round; 0 between */
 	struct epoll_event events[LOOP_EVENTS];
 	int event_count; /* events of this round; handled or removed ones have no source */
 	pthread_mutex_t lock; /* the mailbox and stop */
@@ -59,21 +60,35 @@ static void loop_deliver(struct loop_source *source, uint32_t events)
 	if (read(loop->wake, &count, sizeof(count)) < 0)
 		CHECK(errno == EAGAIN);
 	pthread_mutex_lock(&loop->lock);
-	while (loop->mail != NULL) {
-		struct loop_mail *mail = loop->mail;
+	/* Only what is there now: mail that posts mail must not starve descriptors and timers. */
+	struct loop_mail *mail = loop->mail;
 
-		loop->mail = mail->next;
+	loop->mail = NULL;
+	while (mail != NULL) {
+		struct loop_mail *const next = mail->next; /* done, it may be gone with its caller */
+
 		pthread_mutex_unlock(&loop->lock);
 		mail->fn(mail->arg);
 		pthread_mutex_lock(&loop->lock);
-		if (mail->posted) {
-			free(mail);
-			continue;
-		}
 		mail->done = true;
+		if (mail->posted)
+			free(mail);
+		mail = next;
 		pthread_cond_broadcast(&loop->delivered);
 	}
 	pthread_mutex_unlock(&loop->lock);
+}
+
+/* Whether somebody waits for an answer. */
+static bool loop_awaited(struct loop *loop)
+{
+	bool awaited = false;
+
+	pthread_mutex_lock(&loop->lock);
+	for (const struct loop_mail *mail = loop->mail; mail != NULL; mail = mail->next)
+		awaited = awaited || !mail->posted;
+	pthread_mutex_unlock(&loop->lock);
+	return awaited;
 }
 
 int loop_create(struct loop **out)
@@ -157,6 +172,8 @@ void loop_arm(struct loop *loop, struct loop_timer *timer, uint64_t at_ns)
 	struct loop_timer **p = &loop->timers;
 
 	loop_disarm(loop, timer);
+	if (at_ns <= loop->firing_ns)
+		at_ns = loop->firing_ns + 1;
 	timer->at_ns = at_ns;
 	timer->armed = true;
 	while (*p != NULL && (*p)->at_ns <= at_ns)
@@ -167,15 +184,15 @@ void loop_arm(struct loop *loop, struct loop_timer *timer, uint64_t at_ns)
 
 static void loop_fire(struct loop *loop)
 {
-	const uint64_t now = now_ns();
-
-	/* Only what was due at `now`: a timer that arms itself again must not starve descriptors. */
-	while (loop->timers != NULL && loop->timers->at_ns <= now) {
+	/* Only what is due by now: a timer that arms itself again must not starve descriptors. */
+	loop->firing_ns = now_ns();
+	while (loop->timers != NULL && loop->timers->at_ns <= loop->firing_ns) {
 		struct loop_timer *timer = loop->timers;
 
 		loop_disarm(loop, timer);
 		timer->fire(timer);
 	}
+	loop->firing_ns = 0;
 }
 
 static void loop_wait(struct loop *loop)
@@ -230,7 +247,8 @@ void loop_run(struct loop *loop)
 		loop_wait(loop);
 		loop_fire(loop);
 	}
-	loop_deliver(&loop->wake_source, 0); /* nobody is left waiting */
+	while (loop_awaited(loop))
+		loop_deliver(&loop->wake_source, 0);
 	loop_set_running(loop, false);
 }
 

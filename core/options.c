@@ -127,6 +127,8 @@ int option_seal(const struct option *o, const char *text, void *field, struct op
 
 /* ---- memory ---- */
 
+#define MIB (1ull << 20)
+
 static const char *const memory_pages_names[] = {
 #define PAGES_NAME(NAME, name, bytes) name,
 	MEMORY_PAGES(PAGES_NAME)
@@ -150,13 +152,13 @@ static int memory_check(void *out, struct option_error *error)
 {
 	struct run_memory *m = out;
 	const uint64_t page = memory_page_bytes(m->pages);
-	const uint64_t unit = page > 1u << 20 ? page : 1u << 20;
+	const uint64_t unit = page > MIB ? page : MIB;
 	const bool grows = OPTION_GIVEN(m, OPTION_MEMORY_MAX);
 
 	if (m->bytes % unit != 0 || m->max_bytes % unit != 0)
 		return option_fail(error, "size and max must be multiples of %lluM%s",
-				   (unsigned long long)(unit >> 20),
-				   unit == page ? ", the page size" : "");
+				   (unsigned long long)(unit / MIB),
+				   page > MIB ? ", the page size" : "");
 	if (grows && m->max_bytes < m->bytes)
 		return option_fail(error, "max is less than size");
 	if (!grows && OPTION_GIVEN(m, OPTION_MEMORY_SLOTS))

@@ -44,20 +44,29 @@ static const struct option *set_find(const struct option_set *set, const char *n
 	return NULL;
 }
 
-void options_default(const struct option_set *set, void *out)
+static void set_fallbacks(const struct option_set *set, void *out)
 {
 	struct option_error error;
 
-	CHECK(set->count <= 64);
-	memset(out, 0, set->bytes);
 	for (uint32_t i = 0; i < set->count; i++) {
 		const struct option *o = &set->options[i];
-		void *field = (char *)out + o->offset;
+
+		if (o->fallback != NULL)
+			CHECK(o->parse(o, o->fallback, (char *)out + o->offset, &error) == 0);
+	}
+}
+
+/* Groups do not hold groups. */
+void options_default(const struct option_set *set, void *out)
+{
+	CHECK(set->count <= 64);
+	memset(out, 0, set->bytes);
+	set_fallbacks(set, out);
+	for (uint32_t i = 0; i < set->count; i++) {
+		const struct option *o = &set->options[i];
 
 		if (o->subset != NULL && o->repeat == 0)
-			options_default(o->subset, field);
-		if (o->fallback != NULL)
-			CHECK(o->parse(o, o->fallback, field, &error) == 0);
+			set_fallbacks(o->subset, (char *)out + o->offset);
 	}
 }
 
@@ -150,13 +159,14 @@ static int group_required(const struct option_set *set, void *out, struct option
 int option_group(const struct option *o, const char *text, void *field, struct option_error *error)
 {
 	const struct option_set *set = o->subset;
+	const size_t length = strlen(text);
 	char copy[GROUP_BYTES_MAX];
 	char *rest = copy, *item;
 	int ret = 0;
 
-	if (strlen(text) >= sizeof(copy))
+	if (length >= sizeof(copy))
 		return option_fail(error, "longer than %zu bytes", sizeof(copy) - 1);
-	strcpy(copy, text);
+	memcpy(copy, text, length + 1);
 	item = strsep(&rest, ",");
 	if (set->positional && strchr(item, '=') == NULL) {
 		ret = group_first(set, field, item, error);

@@ -27,8 +27,8 @@ static const struct unit size_units[] = {
 static const struct unit duration_units[] = {
 	{ "ms", 1 },
 	{ "s", 1000 },
-	{ "m", 60 * 1000 },
-	{ "h", 3600 * 1000 },
+	{ "m", 60 * 1000ull },
+	{ "h", 3600 * 1000ull },
 };
 
 int option_decimal(const char *text, size_t length, uint64_t *value)
@@ -166,13 +166,13 @@ static int fraction_parse(const char *text, uint64_t *value)
 {
 	const char *point = strchr(text, '.');
 	const size_t before = point != NULL ? (size_t)(point - text) : strlen(text);
-	char padded[4] = "000";
 	uint64_t whole, parts = 0;
 
 	if (option_decimal(text, before, &whole) != 0 || whole > 1)
 		return -EINVAL;
 	if (point != NULL) {
 		const size_t after = strlen(point + 1);
+		char padded[4] = "000";
 
 		if (after == 0 || after > 3)
 			return -EINVAL;

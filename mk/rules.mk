@@ -8,6 +8,18 @@ define say
 @printf '  %-5s %s\n' '$(1)' '$@'
 endef
 
+# The guest's ACPI description: constants of layout.h by the C preprocessor (their suffixes mean
+# nothing to iasl), then a C array.
+$(O)/gen/dsdt.h: core/machine/dsdt.asl core/machine/layout.h
+	$(call say,IASL)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -E -P -x c -I. $< | sed -E 's/\b(0x[0-9a-fA-F]+|[0-9]+)u(ll)?\b/\1/g' >$(@D)/dsdt.asl
+	$(Q)cd $(@D) && { iasl -we -tc -p dsdt dsdt.asl >dsdt.log 2>&1 || { cat dsdt.log >&2; exit 1; }; }
+	$(Q)mv $(@D)/dsdt.hex $@
+
+$(O)/obj/core/machine/acpi.o: $(O)/gen/dsdt.h
+build/fuzz/obj/core/machine/acpi.o: $(O)/gen/dsdt.h
+
 # Objects: hosted in $(O)/obj, freestanding in $(O)/free.  Other flags make other objects.
 $(O)/obj/%.o: %.c mk/flags.mk
 	$(call say,CC)

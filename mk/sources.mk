@@ -21,4 +21,5 @@ ESCAPE_LIB := $(filter-out tests/escape/test_%,$(wildcard tests/escape/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES := $(patsubst benchmarks/%.c,%,$(wildcard benchmarks/bench_*.c))
 RIG_LIB := $(wildcard tests/rig/*.c)
-BENCH_LIB := benchmarks/hist.c benchmarks/report.c benchmarks/common.c benchmarks/ratio.c
+BENCH_LIB := benchmarks/hist.c benchmarks/report.c benchmarks/common.c benchmarks/ratio.c \
+	benchmarks/zoo.c benchmarks/footprint.c

@@ -22,12 +22,10 @@
 #include "core/cc.h"
 #include "core/log.h"
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
-
-#define LOOK_FIRST_US 3
+#define LOOK_FIRST_US 20 /* enough to go to sleep in, on a CPU that is ours as soon as we sleep */
 #define LOOK_LAST_US 100
+#define LOOK_PENDING_US 5000 /* with no end in sight; the pidfd will tell of its death anyway */
+#define MOURN_MS 10
 
 static struct loop *box_loop(const struct box *box)
 {
@@ -72,130 +70,6 @@ void box_init(struct box *box, struct generation *gen, uint32_t lane)
 	};
 }
 
-/* A page of its own, which it can neither grow nor shrink under the VMM's eyes. */
-static int box_make_page(struct box *box)
-{
-	struct stat st;
-	void *page;
-
-	box->child_state = memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-	if (box->child_state < 0 && errno == EINVAL) /* before 6.3 */
-		box->child_state = memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (box->child_state < 0 || ftruncate(box->child_state, STATE_PAGE_BYTES) != 0 ||
-	    fcntl(box->child_state, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
-	    fstat(box->child_state, &st) != 0)
-		return -errno;
-	page = mmap(NULL, STATE_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, box->child_state, 0);
-	if (page == MAP_FAILED)
-		return -errno;
-	box->page = page;
-	box->state_ino = st.st_ino;
-	return 0;
-}
-
-static int box_make_socket(struct box *box)
-{
-	struct stat st;
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-		return -errno;
-	box->control = pair[0];
-	box->child_socket = pair[1];
-	if (fstat(box->child_socket, &st) != 0)
-		return -errno;
-	box->control_ino = st.st_ino;
-	return 0;
-}
-
-static int box_request(struct box *box)
-{
-	struct supervisor *sup = box->gen->dev->sup;
-	int fds[SPAWN_FDS_MAX];
-	uint32_t n;
-
-	launch_fill(box, box->launch);
-	if (send(box->control, box->launch, sizeof(*box->launch), MSG_DONTWAIT | MSG_NOSIGNAL) !=
-	    sizeof(*box->launch))
-		return -errno;
-	n = launch_fds(box, box->launch, fds);
-	box->spawned_ns = now_ns();
-	return spawner_request(sup->spawner, box->cookie, box->gen->dev->spec.kind, fds, n);
-}
-
-static void box_release(struct box *box)
-{
-	struct loop *loop = box_loop(box);
-
-	loop_disarm(loop, &box->deadline);
-	loop_disarm(loop, &box->look);
-	loop_remove(loop, &box->on_pidfd);
-	loop_remove(loop, &box->on_control);
-	loop_remove(loop, &box->on_listener);
-	cc_close(&box->pidfd);
-	cc_close(&box->control);
-	cc_close(&box->child_socket);
-	cc_close(&box->child_state);
-	cc_close(&box->listener);
-	cc_close(&box->proc_dir);
-	cc_close(&box->proc_syscall);
-	if (box->page != NULL)
-		munmap(box->page, STATE_PAGE_BYTES);
-	box->page = NULL;
-	free(box->launch);
-	box->launch = NULL;
-	box->pid = 0;
-}
-
-int box_spawn(struct box *box)
-{
-	int ret = 0;
-
-	box->cookie = ++box->gen->dev->sup->cookies;
-	box->launch = malloc(sizeof(*box->launch));
-	if (box->launch == NULL)
-		ret = -ENOMEM;
-	if (ret == 0)
-		ret = box_make_page(box);
-	if (ret == 0)
-		ret = box_make_socket(box);
-	if (ret == 0)
-		ret = box_request(box);
-	if (ret != 0) {
-		box_release(box);
-		box->state = BOX_DEAD;
-		return ret;
-	}
-	loop_arm(box_loop(box), &box->deadline,
-		 now_ns() + box_deadline_ms(BOX_SPAWNING) * NS_PER_MS);
-	return 0;
-}
-
-void box_spawned(struct box *box, const struct spawn_reply *reply)
-{
-	char path[32];
-
-	/* The child has its own copies now. */
-	cc_close(&box->child_socket);
-	cc_close(&box->child_state);
-	if (reply->pidfd < 0) {
-		log_error("%s: cannot start a device process: %s", box_id(box),
-			  strerror(reply->error));
-		box_raise(box, BOX_EV_SPAWN_FAILED);
-		return;
-	}
-	box->pidfd = reply->pidfd;
-	box->pid = reply->pid;
-	snprintf(path, sizeof(path), "/proc/%d", box->pid);
-	box->proc_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (box->proc_dir >= 0)
-		box->proc_syscall = openat(box->proc_dir, "syscall", O_RDONLY | O_CLOEXEC);
-	if (reply->error != 0)
-		log_error("%s: the device program cannot be executed: %s", box_id(box),
-			  strerror(reply->error));
-	box_raise(box, BOX_EV_SPAWNED);
-}
-
 /* ---- what arrives ---- */
 
 static void box_on_pidfd(struct loop_source *source, uint32_t events)
@@ -223,6 +97,8 @@ static int box_take_report(struct box *box, const struct box_report *report)
 	case REPORT_PARKED:
 		if (report->value > STATE_RECORD_MAX || report->detail > STATE_RECORD_MAX)
 			return -EPROTO;
+		if (box->state != BOX_QUIESCING) /* a second one: the first stands */
+			return 0;
 		box->record_bytes[STATE_DATA] = report->value;
 		box->record_bytes[STATE_CONTROL] = (uint32_t)report->detail;
 		return 0;
@@ -280,16 +156,6 @@ static void box_on_control(struct loop_source *source, uint32_t events)
 		box_raise(box, BOX_EV_MISBEHAVED);
 }
 
-/* Readable: a forbidden call waits to be received.  Hung up: nobody is left to make one. */
-static void box_on_listener(struct loop_source *source, uint32_t events)
-{
-	struct box *box = container_of(source, struct box, on_listener);
-
-	/* Either is its last word: a trapped thread stays trapped, and the look or the pidfd follow. */
-	loop_remove(box_loop(box), &box->on_listener);
-	box_raise(box, events & EPOLLIN ? BOX_EV_TRAPPED : BOX_EV_ENDING);
-}
-
 /* ---- looks ---- */
 
 static void box_look_begin(struct box *box, bool parked)
@@ -300,18 +166,34 @@ static void box_look_begin(struct box *box, bool parked)
 	box_look(&box->look);
 }
 
+/* The death of a box that was killed must be seen, whatever there is a lack of just now. */
+static void box_mourn(struct box *box)
+{
+	if (box->pidfd >= 0 && box->on_pidfd.fd < 0 &&
+	    loop_add(box_loop(box), &box->on_pidfd, box->pidfd, EPOLLIN) != 0)
+		loop_arm(box_loop(box), &box->look, now_ns() + MOURN_MS * NS_PER_MS);
+}
+
 /* Two looks at once, then further and further apart: looking without a pause would starve a box that
  * shares the CPU with the supervisor. */
 static void box_look(struct loop_timer *timer)
 {
 	struct box *box = container_of(timer, struct box, look);
+	const uint32_t last = box->state == BOX_PENDING ? LOOK_PENDING_US : LOOK_LAST_US;
 
+	if (box->state == BOX_DYING) {
+		box_mourn(box);
+		return;
+	}
 	for (int i = box->looks == 0 ? 2 : 1; i > 0; i--) {
 		const enum fence fence = !box->look_parked ? fence_stopped(box) :
 					 fence_parked(box) ? FENCE_PARKED :
 							     FENCE_NONE;
 
 		if (fence != FENCE_NONE) {
+			/* A SIGCONT from outside would undo the stop; nothing undoes this. */
+			if (fence == FENCE_STOPPED)
+				syscall(SYS_pidfd_send_signal, box->pidfd, SIGKILL, NULL, 0);
 			box->fence = fence;
 			box_raise(box, BOX_EV_PROVEN);
 			return;
@@ -319,7 +201,7 @@ static void box_look(struct loop_timer *timer)
 	}
 	box->looks++;
 	loop_arm(box_loop(box), &box->look, now_ns() + box->look_us * NS_PER_US);
-	box->look_us = box->look_us * 2 > LOOK_LAST_US ? LOOK_LAST_US : box->look_us * 2;
+	box->look_us = box->look_us * 2 > last ? last : box->look_us * 2;
 }
 
 /* ---- actions ---- */
@@ -327,23 +209,31 @@ static void box_look(struct loop_timer *timer)
 static void box_watch(struct box *box)
 {
 	struct loop *loop = box_loop(box);
+	/* Each by itself: one that has to be killed for want of the others must still be reaped. */
+	const bool mortal = loop_add(loop, &box->on_pidfd, box->pidfd, EPOLLIN) == 0;
+	const bool heard = loop_add(loop, &box->on_control, box->control, EPOLLIN) == 0;
 
-	if (box->proc_syscall < 0 ||
-	    loop_add(loop, &box->on_pidfd, box->pidfd, EPOLLIN) != 0 ||
-	    loop_add(loop, &box->on_control, box->control, EPOLLIN) != 0)
+	if (!mortal || !heard || box->proc_syscall < 0)
 		box_raise(box, BOX_EV_UNSOUND);
 }
 
-/* SECCOMP_IOCTL_NOTIF_RECV of the agreed call, and ENOSYS for an answer. */
+/* Takes the listener.  The agreed call may not have been made yet: to wait for it here would stop
+ * the supervisor with a box that stops. */
+static int box_take_listener(struct box *box)
+{
+	box->listener = (int)syscall(SYS_pidfd_getfd, box->pidfd, box->launch->fd_held, 0);
+	if (box->listener < 0)
+		return -errno;
+	return loop_add(box_loop(box), &box->on_listener, box->listener, EPOLLIN);
+}
+
+/* SECCOMP_IOCTL_NOTIF_RECV of the agreed call, which is there, and ENOSYS for an answer. */
 static int box_canary(struct box *box)
 {
 	const struct launch_record *l = box->launch;
 	struct seccomp_notif notif = { 0 };
 	struct seccomp_notif_resp resp = { 0 };
 
-	box->listener = (int)syscall(SYS_pidfd_getfd, box->pidfd, l->fd_held, 0);
-	if (box->listener < 0)
-		return -errno;
 	if (ioctl(box->listener, SECCOMP_IOCTL_NOTIF_RECV, &notif) != 0)
 		return -errno;
 	if (notif.data.nr != BOX_CANARY_NR || notif.data.args[0] != l->canary[0] ||
@@ -351,26 +241,47 @@ static int box_canary(struct box *box)
 		return -EPROTO;
 	resp.id = notif.id;
 	resp.error = -ENOSYS;
-	if (ioctl(box->listener, SECCOMP_IOCTL_NOTIF_SEND, &resp) != 0)
-		return -errno;
-	return loop_add(box_loop(box), &box->on_listener, box->listener, EPOLLIN);
+	box->canary = true;
+	return ioctl(box->listener, SECCOMP_IOCTL_NOTIF_SEND, &resp) == 0 ? 0 : -errno;
+}
+
+static void box_listener_failed(struct box *box, int ret)
+{
+	log_error("%s: no use of the seccomp listener: %s", box_id(box), strerror(-ret));
+	box_raise(box, BOX_EV_UNSOUND);
 }
 
 static void box_do_canary(struct box *box)
 {
-	const int ret = box_canary(box);
+	const int ret = box_take_listener(box);
 
-	if (ret == 0)
+	if (ret != 0)
+		box_listener_failed(box, ret);
+}
+
+/* Readable: a forbidden call waits to be received, the agreed one first.  Hung up: nobody is left to
+ * make one. */
+static void box_on_listener(struct loop_source *source, uint32_t events)
+{
+	struct box *box = container_of(source, struct box, on_listener);
+
+	if ((events & EPOLLIN) && box->state == BOX_SEALING && !box->canary) {
+		const int ret = box_canary(box);
+
+		if (ret != 0)
+			box_listener_failed(box, ret);
 		return;
-	log_error("%s: the seccomp listener cannot be taken: %s", box_id(box), strerror(-ret));
-	box_raise(box, BOX_EV_UNSOUND);
+	}
+	/* Either is its last word: a trapped thread stays trapped, and the look or the pidfd follow. */
+	loop_remove(box_loop(box), &box->on_listener);
+	box_raise(box, events & EPOLLIN ? BOX_EV_TRAPPED : BOX_EV_ENDING);
 }
 
 static void box_do_verify(struct box *box)
 {
-	const char *what = "the seccomp listener was never offered";
+	const char *what = "the agreed forbidden call was never seen";
 	const uint64_t begin = now_ns();
-	const bool silent = (box->launch->seal & SEAL_WANT_LISTENER) && box->listener < 0;
+	const bool silent = (box->launch->seal & SEAL_WANT_LISTENER) && !box->canary;
 
 	if (silent || verify_box(box, &what) != 0) {
 		log_error("%s: a standby is not sealed as it must be: %s", box_id(box), what);
@@ -388,6 +299,7 @@ static void box_kill(struct box *box)
 	/* ESRCH: it died by itself and waits to be reaped. */
 	if (box->pidfd >= 0)
 		syscall(SYS_pidfd_send_signal, box->pidfd, SIGKILL, NULL, 0);
+	box_mourn(box);
 }
 
 static void box_stop(struct box *box)
@@ -418,18 +330,22 @@ static enum replace_reason box_suspicion(enum box_event event)
 static void box_hold(struct box *box)
 {
 	struct seccomp_notif notif = { 0 };
+	bool held = false;
 
-	syscall(SYS_pidfd_send_signal, box->pidfd, SIGSTOP, NULL, 0);
+	/* Before the SIGSTOP: that wakes the thread, which takes the call, and with it its number, out
+	 * of the listener.  After it: it stops on its way, without having reached user mode. */
 	if (ioctl(box->listener, SECCOMP_IOCTL_NOTIF_RECV, &notif) == 0) {
+		held = fence_held(box, notif.id);
 		log_warn("%s: generation %llu made a forbidden system call (%d)", box_id(box),
 			 (unsigned long long)box->gen->number, notif.data.nr);
-		if (fence_held(box, notif.id)) {
-			box->fence = FENCE_HELD;
-			box_raise(box, BOX_EV_PROVEN);
-			return;
-		}
 	}
-	box_look_begin(box, false);
+	syscall(SYS_pidfd_send_signal, box->pidfd, SIGSTOP, NULL, 0);
+	if (held) {
+		box->fence = FENCE_HELD;
+		box_raise(box, BOX_EV_PROVEN);
+	} else {
+		box_look_begin(box, false);
+	}
 }
 
 /* Dead and gone; what it was is forgotten, its generation may follow. */
@@ -492,6 +408,50 @@ static void box_activate(struct box *box)
 		box_raise(box, BOX_EV_MISBEHAVED);
 }
 
+/* The actions that end it.  Its generation may be freed in device_box_reaped(). */
+static void box_end(struct box *box, enum box_action action, enum box_event event)
+{
+	switch (action) {
+	case BOX_DO_KILL:
+		box_kill(box);
+		break;
+	case BOX_DO_KILL_NEW:
+		box_watch(box);
+		box_kill(box);
+		break;
+	case BOX_DO_LOSE:
+		box_kill(box);
+		device_box_lost(box);
+		break;
+	case BOX_DO_REAP:
+		box_reap(box);
+		device_box_reaped(box);
+		break;
+	case BOX_DO_REAP_LOST:
+		box_reap(box);
+		device_box_lost(box);
+		device_box_reaped(box);
+		break;
+	case BOX_DO_REAP_SUSPECT:
+		box->fence = FENCE_DEAD;
+		device_box_suspect(box, box_suspicion(event));
+		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
+		box_reap(box); /* after: the fenced box's state page is still looked at */
+		device_box_reaped(box);
+		break;
+	case BOX_DO_REAP_FENCED:
+		box->fence = FENCE_DEAD;
+		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
+		box_reap(box);
+		device_box_reaped(box);
+		break;
+	default: /* BUG */
+		log_error("%s: event %s in state %s", box_id(box), box_event_name(event),
+			  box_state_name(box->state));
+		CHECK(action != BOX_DO_BUG);
+	}
+}
+
 static void box_act(struct box *box, enum box_action action, enum box_event event)
 {
 	switch (action) {
@@ -536,49 +496,14 @@ static void box_act(struct box *box, enum box_action action, enum box_event even
 		break;
 	case BOX_DO_PEND:
 		box_kill(box);
+		device_raise(box->gen->dev, DEVICE_EV_PENDING); /* before a look ends it */
 		box_look_begin(box, false);
-		device_raise(box->gen->dev, DEVICE_EV_PENDING);
 		break;
 	case BOX_DO_FENCED:
 		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
 		break;
-	case BOX_DO_KILL:
-		box_kill(box);
-		break;
-	case BOX_DO_KILL_NEW:
-		box_watch(box);
-		box_kill(box);
-		break;
-	case BOX_DO_LOSE:
-		box_kill(box);
-		device_box_lost(box);
-		break;
-	case BOX_DO_REAP:
-		box_reap(box);
-		device_box_reaped(box);
-		break;
-	case BOX_DO_REAP_LOST:
-		box_reap(box);
-		device_box_lost(box);
-		device_box_reaped(box);
-		break;
-	case BOX_DO_REAP_SUSPECT:
-		box->fence = FENCE_DEAD;
-		device_box_suspect(box, box_suspicion(event));
-		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
-		box_reap(box); /* after: the fenced box's state page is still looked at */
-		device_box_reaped(box);
-		break;
-	case BOX_DO_REAP_FENCED:
-		box->fence = FENCE_DEAD;
-		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
-		box_reap(box);
-		device_box_reaped(box);
-		break;
-	case BOX_DO_BUG:
-		log_error("%s: event %s in state %s", box_id(box), box_event_name(event),
-			  box_state_name(box->state));
-		CHECK(action != BOX_DO_BUG);
+	default:
+		box_end(box, action, event);
 	}
 }
 

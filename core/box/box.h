@@ -160,6 +160,9 @@ int device_start(struct device *dev, uint64_t features, const struct ctl_queue *
 /* The driver wrote 0.  Returns at once; hooks->reset_done follows when the generation is fenced. */
 void device_reset(struct device *dev);
 
+/* Waits until a reset is complete. 0, or -ETIMEDOUT (timeout_ms 0: never). */
+int device_wait_idle(struct device *dev, uint32_t timeout_ms);
+
 /* A planned replacement; waits until it is done.  carry: hand the control state on too.
  * 0 and *result; -EBUSY: not in this state or one waits already; -ECANCELED: a reset, a break or a
  * death came first (a recovery then takes its place). */

@@ -118,10 +118,9 @@ static void device_spawn(struct device *dev)
 				dev->standby->boxes[j].state = BOX_DEAD;
 		}
 	}
-	if (ret != 0) {
+	/* Collected later: a box that is being reaped may be what led here, and its generation all dead. */
+	if (ret != 0)
 		generation_retire(dev, &dev->standby);
-		generation_collect(dev);
-	}
 	if (dev->standby == NULL)
 		device_raise(dev, DEVICE_EV_LOST);
 }
@@ -189,6 +188,8 @@ void device_box_reached(struct box *box, enum box_state state, enum device_event
 
 	if (!generation_all(gen, state))
 		return;
+	if (event == DEVICE_EV_READY)
+		dev->standby_failures = 0; /* they are counted in a row */
 	if (gen == (event == DEVICE_EV_READY ? dev->standby : dev->active))
 		device_raise(dev, event);
 	if (event == DEVICE_EV_READY)
@@ -248,7 +249,7 @@ void device_box_broke(struct box *box, uint32_t queue, enum ring_error error)
 
 /* ---- requests and figures ---- */
 
-static void request_done(struct device *dev, struct replace_request **slot, int ret)
+void device_answer(struct device *dev, struct replace_request **slot, int ret)
 {
 	struct replace_request *request = *slot;
 
@@ -269,8 +270,8 @@ static void request_done(struct device *dev, struct replace_request **slot, int 
 static void device_cancel(struct device *dev)
 {
 	dev->passage.live = false;
-	request_done(dev, &dev->passage.request, -ECANCELED);
-	request_done(dev, &dev->waiting, -ECANCELED);
+	device_answer(dev, &dev->passage.request, -ECANCELED);
+	device_answer(dev, &dev->waiting, -ECANCELED);
 }
 
 uint32_t device_deaths(const struct device *dev)
@@ -279,7 +280,7 @@ uint32_t device_deaths(const struct device *dev)
 	const uint64_t now = now_ns();
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < dev->death_count && i < DEVICE_DEATHS_MAX; i++)
+	for (uint32_t i = 0; i < dev->death_count && i < ARRAY_SIZE(dev->deaths); i++)
 		n += now - dev->deaths[i] <= window;
 	return n;
 }
@@ -332,7 +333,7 @@ static void passage_end(struct device *dev)
 		dev->spec.hooks->replaced(dev->spec.ctx, &r);
 	if (p->request != NULL)
 		p->request->result = r;
-	request_done(dev, &p->request, 0);
+	device_answer(dev, &p->request, 0);
 }
 
 /* ---- actions ---- */
@@ -375,11 +376,16 @@ static void device_do_finish(struct device *dev)
 	reg_attach(dev);
 	if (dev->passage.live)
 		passage_end(dev);
-	else if (dev->spec.hooks != NULL && dev->spec.hooks->started != NULL)
+	/* Also when it took a recovery to get there, and not again when the device was revived. */
+	if (dev->starting && dev->spec.hooks != NULL && dev->spec.hooks->started != NULL)
 		dev->spec.hooks->started(dev->spec.ctx);
-	/* Only now: see the top of this file.  The reaped box brings the refill forward. */
+	dev->starting = false;
+	/* Only now: see the top of this file.  The reaped box brings the refill forward; one that died
+	 * by itself may be reaped already. */
+	const bool reaped = dev->previous == NULL || generation_all(dev->previous, BOX_DEAD);
+
 	loop_arm(dev->sup->loop, &dev->respawn,
-		 now_ns() + (dev->previous != NULL ? REFILL_LATEST_MS : 0) * NS_PER_MS);
+		 now_ns() + (reaped ? 0 : REFILL_LATEST_MS) * NS_PER_MS);
 	generation_retire(dev, &dev->previous);
 }
 
@@ -399,7 +405,7 @@ static void device_do_recover(struct device *dev)
 	dev->waiting = NULL; /* a planned one that has not begun goes on afterwards */
 	device_cancel(dev);
 	dev->waiting = waiting;
-	dev->deaths[dev->death_count++ % DEVICE_DEATHS_MAX] = now_ns();
+	dev->deaths[dev->death_count++ % ARRAY_SIZE(dev->deaths)] = now_ns();
 	dev->passage = (struct passage){
 		.live = true,
 		.from = dev->active->number,
@@ -410,17 +416,26 @@ static void device_do_recover(struct device *dev)
 	generation_raise(dev->active, BOX_EV_CONDEMN);
 }
 
+/* As it says itself; it is fenced. */
+static uint64_t box_served(const struct box *box)
+{
+	return box->page != NULL ? __atomic_load_n(&box->page->served, __ATOMIC_RELAXED) :
+				   UINT64_MAX;
+}
+
 static void device_do_succeed(struct device *dev)
 {
 	struct passage *p = &dev->passage;
 	bool parked = true;
 
 	p->fence = FENCE_NONE;
+	p->served = 0;
 	for (uint32_t i = 0; i < dev->active->lanes; i++) {
 		const struct box *box = &dev->active->boxes[i];
 
 		parked = parked && box->parked && box->fence == FENCE_PARKED;
 		p->fence = box->fence > p->fence ? box->fence : p->fence;
+		p->served = box_served(box) > p->served ? box_served(box) : p->served;
 	}
 	p->carried = p->planned && parked;
 	generation_retire(dev, &dev->previous);
@@ -443,6 +458,7 @@ static void device_do_clear(struct device *dev)
 	generation_retire(dev, &dev->previous);
 	generation_retire(dev, &dev->active);
 	dev->broken = NULL;
+	dev->starting = false;
 	dev->death_count = 0;
 	dev->standby_failures = 0;
 	if (dev->spec.hooks != NULL && dev->spec.hooks->reset_done != NULL && !dev->destroying)
@@ -497,7 +513,7 @@ static void device_do_settle(struct device *dev)
 	dev->waiting->result.reason = dev->waiting->reason;
 	dev->waiting->result.to = dev->standby->number;
 	dev->replaced[dev->waiting->reason]++;
-	request_done(dev, &dev->waiting, 0);
+	device_answer(dev, &dev->waiting, 0);
 }
 
 static void device_do_spawn(struct device *dev)
@@ -540,8 +556,7 @@ static void device_do_revive(struct device *dev)
 
 static void device_do_refuse(struct device *dev)
 {
-	dev->refused = true;
-	request_done(dev, &dev->waiting, -EBUSY);
+	dev->refused = true; /* told by the call; a request that waits may be another's */
 }
 
 static void device_do_nothing(struct device *dev)
@@ -553,7 +568,7 @@ static void device_do_bug(struct device *dev)
 {
 	log_error("%s: an event that cannot happen in state %s", dev->spec.id,
 		  device_state_name(dev->state));
-	CHECK(!"device table");
+	CHECK(0 && "device table");
 }
 
 static void (*const device_acts[DEVICE_ACTION_COUNT])(struct device *) = {

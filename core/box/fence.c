@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -20,13 +21,19 @@
 
 /*
  * Blocked in read(control): the kernel prints number and arguments only of a task that is off the
- * CPU, else "running".  Only a message of ours wakes it, and none is on its way: the last one, QUIESCE,
- * was read, or read() would not block.
+ * CPU, else "running".  Only a message of ours wakes it, and none is on its way: the socket holds
+ * nothing of ours.  That has to be looked at, and first: a box that left QUIESCE unread can sleep in
+ * the same read() while the message is copied to a page that is slow to come, and then go on.  (What
+ * was sent counts until the reader has copied it.)
  */
 bool fence_parked(const struct box *box)
 {
 	static const char want[] = "0 0x0 "; /* __NR_read, BOX_FD_CONTROL */
 	char line[64];
+	int unread;
+
+	if (ioctl(box->control, SIOCOUTQ, &unread) != 0 || unread != 0)
+		return false;
 	const ssize_t n = pread(box->proc_syscall, line, sizeof(line), 0);
 
 	return n >= (ssize_t)sizeof(want) - 1 && memcmp(line, want, sizeof(want) - 1) == 0;

@@ -5,6 +5,7 @@
  *   supervisor.c  the thread, the spawner's replies, the public calls
  *   device.c      DEVICE_ACTIONS: the order of replacement
  *   box.c         BOX_ACTIONS: one process
+ *   birth.c       how it is made, and what it gives back
  *   launch.c      what a process is born with
  *   channel.c     reports in, messages out
  *   fence.c       looks
@@ -55,6 +56,7 @@ struct box {
 	uint32_t look_us;   /* the next back-off */
 	uint32_t looks;
 	bool look_parked;   /* else: stopped or exiting */
+	bool canary;        /* the agreed forbidden call was seen on the listener */
 
 	enum fence fence;
 	enum replace_reason reason; /* of its suspicion */
@@ -94,6 +96,7 @@ struct passage {
 	uint64_t from;
 	enum replace_reason reason;
 	enum fence fence;
+	uint64_t served;    /* by a box of the old generation at most, by its own word */
 	uint64_t asked_ns;  /* QUIESCE sent */
 	uint64_t fenced_ns; /* PARKED seen, or suspicion raised */
 	uint32_t in_flight;
@@ -111,11 +114,12 @@ struct reg_port {
 	bool pending;
 	uint64_t value;
 	uint8_t shadow[REG_SHADOW_BYTES];
-	uint64_t budget_ns, budget_since_ns;
-	/* Supervisor's thread: of the box that is judged. */
+	/* Supervisor's thread, while a vCPU waits: of the box that is judged. */
 	uint64_t judged; /* its cookie */
 	uint64_t cpu_ns;
 	uint32_t asleep_ticks;
+	uint32_t asleep_second; /* of all accesses since .. */
+	uint64_t asleep_since_ns;
 };
 
 struct device {
@@ -138,11 +142,12 @@ struct device {
 	struct ctl_queue queues[BOX_QUEUES_MAX];
 	uint16_t audited[BOX_QUEUES_MAX]; /* highest used->idx that was seen and accepted */
 	bool fresh;                       /* the rings begin at 0: first start after a reset */
+	bool starting;                    /* hooks->started is still owed */
 
 	struct reg_port port;
 	struct passage passage;
 	struct replace_request *waiting; /* planned, not begun */
-	uint64_t deaths[DEVICE_DEATHS_MAX]; /* times of the last, a ring */
+	uint64_t deaths[DEVICE_DEATHS_MAX + 1]; /* times of the last, a ring; one is beyond any budget */
 	uint32_t death_count;
 	bool destroying;
 
@@ -154,11 +159,16 @@ struct device {
 	const char *broken;
 };
 
+/* NAME of /proc/PID/ns; `user` last, since not every spawner has one of its own. */
+#define BOX_NAMESPACES(X) X(net) X(mnt) X(ipc) X(uts) X(cgroup) X(pid) X(user)
+#define BOX_NAMESPACE_COUNT 7
+
 struct supervisor {
 	struct loop *loop;
 	pthread_t thread;
 	struct spawner *spawner;
 	struct seal_host host;
+	char namespaces[BOX_NAMESPACE_COUNT][32]; /* of this process, as links of /proc read */
 	struct box_memory memory;
 	struct device *devices;
 	struct loop_source on_spawner;
@@ -170,9 +180,13 @@ struct supervisor {
 /* box.c */
 void box_raise(struct box *box, enum box_event event);
 void box_init(struct box *box, struct generation *gen, uint32_t lane);
+
+/* birth.c */
 /* Begins to make the process. 0 or -errno; on error the box is DEAD and holds nothing. */
 int box_spawn(struct box *box);
 void box_spawned(struct box *box, const struct spawn_reply *reply);
+/* Gives back all that the VMM holds of it; the process is dead or was never there. */
+void box_release(struct box *box);
 
 /* device.c */
 void device_raise(struct device *dev, enum device_event event);
@@ -181,6 +195,8 @@ void device_box_suspect(struct box *box, enum replace_reason reason);
 void device_box_lost(struct box *box);
 void device_box_reaped(struct box *box);
 void device_box_broke(struct box *box, uint32_t queue, enum ring_error error);
+/* Ends the wait for a replacement, where *slot is one, and forgets it: it is the waiting thread's. */
+void device_answer(struct device *dev, struct replace_request **slot, int ret);
 /* Makes the first standby. */
 void device_begin(struct device *dev);
 /* Ends every generation; device_empty() becomes true when all are reaped. */
@@ -211,6 +227,8 @@ bool fence_held(const struct box *box, uint64_t id);
 enum fence fence_stopped(const struct box *box);
 
 /* verify.c */
+/* What this process is, to compare with: once. 0 or -errno. */
+int verify_prepare(struct supervisor *sup);
 /* 0, or -EPERM with *what naming the first thing that is not as it must be (static text). */
 int verify_box(const struct box *box, const char **what);
 

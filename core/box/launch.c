@@ -12,6 +12,7 @@
 #include "core/box/policy.h"
 #include "core/cc.h"
 #include "devmodel/abi/policy.h"
+#include "devmodel/abi/virtio.h"
 
 /* Between where a program is loaded at the lowest and the highest: the kernel puts a static-pie at
  * 0x55.. and its own things at 0x7f.., so nothing else is here. */
@@ -120,6 +121,22 @@ int launch_prepare(struct device *dev)
 	return ret;
 }
 
+/* The rings of the driver that is there now; a reset may make them others. */
+static void launch_warm(const struct device *dev, struct launch_record *l)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < l->queues && dev->spec.guest_memory; i++) {
+		const struct ctl_queue *q = &dev->queues[l->queue_index[i]];
+
+		if (q->size == 0)
+			continue;
+		l->warm[n++] = (struct launch_warm){ q->desc_gpa, virtq_desc_bytes(q->size) };
+		l->warm[n++] = (struct launch_warm){ q->avail_gpa, virtq_avail_bytes(q->size) };
+		l->warm[n++] = (struct launch_warm){ q->used_gpa, virtq_used_bytes(q->size) };
+	}
+}
+
 void launch_fill(const struct box *box, struct launch_record *l)
 {
 	const struct device *dev = box->gen->dev;
@@ -144,6 +161,7 @@ void launch_fill(const struct box *box, struct launch_record *l)
 			l->region_offset[i] = memory->offsets[i];
 		}
 	}
+	launch_warm(dev, l);
 	l->state_addr = layout_place(&layout, STATE_PAGE_BYTES, 4096);
 	l->stack_addr = layout_place(&layout, BOX_STACK_BYTES, 4096);
 }

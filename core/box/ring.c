@@ -3,12 +3,19 @@
  * Where a successor goes on.  used->idx says what is done, but lies in memory that the predecessor
  * could write.  It is accepted only between what was seen before and what the driver offered; a
  * value outside would have requests run twice that were answered, or answered that were never made.
+ *
+ * Indices wrap.  When the predecessor may have served so many requests that avail->idx has passed the
+ * last audit's value again, that value says nothing any more, and the distance to avail->idx, which
+ * always holds, is all that is looked at.  How many it served is its own word; a lie gets it the
+ * weaker check, with which it can harm only what it could have harmed before.
  */
 #include <errno.h>
 #include <stddef.h>
 
 #include "core/box/internal.h"
 #include "devmodel/abi/virtio.h"
+
+#define RING_LAP 65535u /* requests; the one in progress may be done and not counted */
 
 static int ring_indices(const struct mem_map *map, const struct ctl_queue *q, uint16_t *used,
 			uint16_t *avail)
@@ -17,7 +24,8 @@ static int ring_indices(const struct mem_map *map, const struct ctl_queue *q, ui
 	const struct virtq_avail *a =
 		gpa_span(map, gpa_make(q->avail_gpa), virtq_avail_bytes(q->size));
 
-	if (u == NULL || a == NULL)
+	/* The guest chose the addresses; what is not aligned is not read in one piece. */
+	if (u == NULL || a == NULL || q->used_gpa % 4 != 0 || q->avail_gpa % 2 != 0)
 		return -EPROTO;
 	*used = __atomic_load_n(&u->idx, __ATOMIC_ACQUIRE);
 	*avail = __atomic_load_n(&a->idx, __ATOMIC_ACQUIRE);
@@ -41,8 +49,11 @@ int ring_resume(struct device *dev, uint32_t *queue)
 		if (ring_indices(&dev->sup->memory.map, q, &used, &avail) != 0)
 			return -EPROTO;
 		/* All modulo 2^16: audited <= used <= avail, and no more than size in flight. */
-		if ((uint16_t)(used - dev->audited[i]) > (uint16_t)(avail - dev->audited[i]) ||
-		    (uint16_t)(avail - used) > q->size)
+		const bool lapped = dev->passage.served >= RING_LAP - q->size;
+
+		if ((uint16_t)(avail - used) > q->size ||
+		    (!lapped && (uint16_t)(used - dev->audited[i]) >
+					(uint16_t)(avail - dev->audited[i])))
 			return -EPROTO;
 		q->next = dev->audited[i] = used;
 		dev->passage.in_flight += (uint16_t)(avail - used);

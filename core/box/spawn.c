@@ -31,6 +31,18 @@
 #define SPAWN_FD_PROGRAM (SPAWN_FD_BASE + 1) /* + kind */
 #define SPAWN_STACK_BYTES 16384
 
+/* The spawner's own, and those that each child gets besides.  The build that leaves them out exists
+ * so that the escape check can show that it would notice; a user namespace it keeps, since without
+ * one an ordinary user could not put on the other layers. */
+#ifndef SPAWN_OMIT_namespaces
+#define SPAWN_NAMESPACES                                                                           \
+	(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define SPAWN_CHILD_NAMESPACES CLONE_NEWPID
+#else
+#define SPAWN_NAMESPACES 0
+#define SPAWN_CHILD_NAMESPACES 0
+#endif
+
 struct spawn_request {
 	uint64_t cookie;
 	uint32_t kind;
@@ -80,14 +92,16 @@ static int spawn_child(const struct spawn_request *req, int *pidfd, int *error)
 {
 	static char stack[SPAWN_STACK_BYTES] __attribute__((aligned(16)));
 	char name[32];
+	const int flags =
+		CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PIDFD | SPAWN_CHILD_NAMESPACES;
 	struct child child = { .program = SPAWN_FD_PROGRAM + (int)req->kind, .argv = { name } };
 
 	snprintf(name, sizeof(name), "mayfly-%s", kind_names[req->kind]);
-	const int pid = clone(child_main, stack + sizeof(stack),
-			      CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PIDFD | CLONE_NEWPID,
-			      &child, pidfd);
+	const int pid = clone(child_main, stack + sizeof(stack), flags, &child, pidfd);
 
 	*error = pid < 0 ? errno : child.error;
+	if (pid < 0)
+		*pidfd = -1; /* a clone that fails late has written a number that is nobody's */
 	return pid;
 }
 
@@ -120,6 +134,8 @@ static void spawner_serve(const struct spawn_request *req, uint32_t fds)
 
 	if (req->kind >= DEV_KIND_COUNT || req->fds != fds)
 		answer.error = EINVAL;
+	else if (fcntl(SPAWN_FD_PROGRAM + (int)req->kind, F_GETFD) < 0)
+		answer.error = ENOENT;
 	else
 		answer.pid = spawn_child(req, &pidfd, &answer.error);
 	spawner_answer(&answer, pidfd);
@@ -197,14 +213,18 @@ static int spawner_empty_root(void)
 
 static int spawner_programs(const char *dir)
 {
+	cleanup_fd int at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (at < 0)
+		return -errno;
 	for (int kind = 0; kind < DEV_KIND_COUNT; kind++) {
-		char path[4096];
+		char name[32];
 		int fd;
 
-		snprintf(path, sizeof(path), "%s/mayfly-%s", dir, kind_names[kind]);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
+		snprintf(name, sizeof(name), "mayfly-%s", kind_names[kind]);
+		fd = openat(at, name, O_RDONLY | O_CLOEXEC);
 		if (fd < 0 && errno == ENOENT)
-			continue; /* refused when asked for: execveat says EBADF */
+			continue; /* refused when it is asked for */
 		if (fd < 0 || dup3(fd, SPAWN_FD_PROGRAM + kind, O_CLOEXEC) < 0)
 			return -errno;
 		close(fd);
@@ -242,10 +262,11 @@ static int spawner_prepare(int socket, const char *program_dir, bool user_ns, co
 	if (ret != 0)
 		return ret;
 	*what = "make namespaces";
-	if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) != 0)
+	if (unshare(SPAWN_NAMESPACES) != 0)
 		return -errno;
 	*what = "make an empty root";
-	ret = spawner_empty_root();
+	if (SPAWN_NAMESPACES != 0) /* else it would be the host's */
+		ret = spawner_empty_root();
 	if (ret != 0)
 		return ret;
 	*what = "close descriptors";

@@ -32,8 +32,8 @@ struct spawn_reply {
 
 /* Starts it.  Call from the main thread, before any other thread exists: the sandboxes' death signal
  * fires when this thread ends.  program_dir has mayfly-blk, mayfly-rng ...; a program that is
- * missing is an error.  0, or -errno with *what naming the step (static text).  Blocks for the
- * handshake. */
+ * missing is the error (ENOENT) of each request for it.  0, or -errno with *what naming the step
+ * (static text).  Blocks for the handshake. */
 int spawner_start(struct spawner *spawner, const char *program_dir, const char **what);
 
 /* Asks for one device process: descriptors fds[0..n) become its 0..n-1.  0; -EAGAIN when the socket

@@ -49,6 +49,39 @@ static struct box *supervisor_find(struct supervisor *sup, uint64_t cookie)
 	return box;
 }
 
+static struct box *generation_unborn(struct generation *gen)
+{
+	for (uint32_t i = 0; gen != NULL && i < gen->lanes; i++) {
+		if (gen->boxes[i].state == BOX_SPAWNING || gen->boxes[i].state == BOX_DOOMED)
+			return &gen->boxes[i];
+	}
+	return NULL;
+}
+
+/* A box that waits for the spawner's reply. */
+static struct box *supervisor_unborn(struct supervisor *sup)
+{
+	struct box *box = NULL;
+
+	for (struct device *dev = sup->devices; box == NULL && dev != NULL; dev = dev->next) {
+		box = generation_unborn(dev->standby);
+		for (struct generation *gen = dev->leaving; box == NULL && gen != NULL;
+		     gen = gen->next)
+			box = generation_unborn(gen);
+	}
+	return box;
+}
+
+/* No reply will come any more: who waits for one is told now, or would never be reaped.  Ends, since
+ * a request to a spawner that is gone fails at once. */
+static void supervisor_bereave(struct supervisor *sup)
+{
+	const struct spawn_reply none = { .error = EPIPE, .pid = -1, .pidfd = -1 };
+
+	for (struct box *box; (box = supervisor_unborn(sup)) != NULL;)
+		box_spawned(box, &none);
+}
+
 static void supervisor_on_spawner(struct loop_source *source, uint32_t events)
 {
 	struct supervisor *sup = container_of(source, struct supervisor, on_spawner);
@@ -59,6 +92,7 @@ static void supervisor_on_spawner(struct loop_source *source, uint32_t events)
 	if (ret < 0) {
 		log_error("the spawner is gone: no device can be replaced any more");
 		loop_remove(sup->loop, &sup->on_spawner);
+		supervisor_bereave(sup);
 	}
 	if (ret <= 0)
 		return;
@@ -108,7 +142,9 @@ int supervisor_create(struct supervisor **out, struct spawner *spawner,
 	sup->memory = *memory;
 	sup->on_spawner = (struct loop_source){ supervisor_on_spawner, -1 };
 	supervisor_init_lock(sup);
-	ret = loop_create(&sup->loop);
+	ret = verify_prepare(sup);
+	if (ret == 0)
+		ret = loop_create(&sup->loop);
 	if (ret == 0) {
 		ret = -pthread_create(&sup->thread, NULL, supervisor_main, sup);
 		if (ret != 0)
@@ -281,6 +317,18 @@ int device_wait_standby(struct device *dev, uint32_t timeout_ms)
 	return supervisor_wait(dev, call_ready, timeout_ms);
 }
 
+static void call_idle(void *arg)
+{
+	struct call *call = arg;
+
+	call->yes = call->dev->state == DEVICE_IDLE;
+}
+
+int device_wait_idle(struct device *dev, uint32_t timeout_ms)
+{
+	return supervisor_wait(dev, call_idle, timeout_ms);
+}
+
 static void call_start(void *arg)
 {
 	struct call *call = arg;
@@ -293,6 +341,7 @@ static void call_start(void *arg)
 	memcpy(dev->queues, call->queues, dev->spec.queues * sizeof(dev->queues[0]));
 	memset(dev->audited, 0, sizeof(dev->audited));
 	dev->fresh = true;
+	dev->starting = true;
 	reg_forget(dev);
 	reg_serve(dev, true);
 	device_raise(dev, DEVICE_EV_START);
@@ -316,16 +365,36 @@ void device_reset(struct device *dev)
 	loop_call(dev->sup->loop, call_reset, &(struct call){ .dev = dev });
 }
 
+/* -EBUSY: the request is the caller's again.  0: it may be answered, and gone, already. */
+static int replace_begin(struct device *dev, struct replace_request *request)
+{
+	if (dev->waiting != NULL)
+		return -EBUSY;
+	dev->refused = false;
+	dev->waiting = request;
+	device_raise(dev, DEVICE_EV_REPLACE);
+	if (!dev->refused)
+		return 0;
+	dev->waiting = NULL;
+	return -EBUSY;
+}
+
 static void call_replace(void *arg)
 {
 	struct call *call = arg;
 
-	if (call->dev->waiting != NULL) {
-		call->ret = -EBUSY;
-		return;
-	}
-	call->dev->waiting = call->request;
-	device_raise(call->dev, DEVICE_EV_REPLACE);
+	call->ret = replace_begin(call->dev, call->request);
+}
+
+/* The call is on the stack of a thread that waits for its request: both end with the answer. */
+static void call_replace_awaited(void *arg)
+{
+	const struct call *call = arg;
+	struct device *dev = call->dev;
+	struct replace_request *request = call->request;
+
+	if (replace_begin(dev, request) != 0)
+		device_answer(dev, &request, -EBUSY);
 }
 
 int device_replace(struct device *dev, enum replace_reason reason, bool carry,
@@ -335,9 +404,8 @@ int device_replace(struct device *dev, enum replace_reason reason, bool carry,
 	struct replace_request request = { .reason = reason, .carry = carry };
 	struct call call = { .dev = dev, .request = &request };
 
-	loop_call(sup->loop, call_replace, &call);
-	if (call.ret != 0)
-		return call.ret;
+	/* Not loop_call(): to be woken just to wait again takes a CPU in the midst of the handoff. */
+	loop_post(sup->loop, call_replace_awaited, &call);
 	pthread_mutex_lock(&sup->lock);
 	while (!request.done)
 		pthread_cond_wait(&sup->changed, &sup->lock);

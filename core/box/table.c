@@ -107,7 +107,7 @@ static const struct box_cell boxes[BOX_STATE_COUNT][BOX_EVENT_COUNT] = {
 		[BOX_EV_PROVEN] = CELL(BUG, STANDBY),
 		[BOX_EV_ACTIVATE] = CELL(ACTIVATE, STARTING),
 		[BOX_EV_QUIESCE] = CELL(BUG, STANDBY),
-		[BOX_EV_CONDEMN] = CELL(KILL, DYING), /* another lane could not be activated */
+		[BOX_EV_CONDEMN] = CELL(FENCED, FENCED), /* another lane could not be activated */
 		[BOX_EV_RETIRE] = CELL(KILL, DYING),
 		[BOX_EV_DEADLINE] = CELL(BUG, STANDBY),
 	},
@@ -221,7 +221,8 @@ static const struct box_cell boxes[BOX_STATE_COUNT][BOX_EVENT_COUNT] = {
 		BOX_REPORTS_ARE(CELL(NONE, DYING)),
 		BOX_SIGNS_ARE(CELL(NONE, DYING)),
 		[BOX_EV_EXITED] = CELL(REAP, DEAD),
-		BOX_CHECKS_ARE(CELL(BUG, DYING)),
+		[BOX_EV_VERIFIED] = CELL(BUG, DYING),
+		[BOX_EV_UNSOUND] = CELL(NONE, DYING), /* killed as soon as born, and could not be watched */
 		[BOX_EV_PROVEN] = CELL(BUG, DYING),
 		[BOX_EV_ACTIVATE] = CELL(BUG, DYING),
 		[BOX_EV_QUIESCE] = CELL(BUG, DYING),

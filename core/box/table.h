@@ -61,7 +61,7 @@
 #define BOX_ACTIONS(X)                                                                             \
 	X(NONE, "nothing")                                                                         \
 	X(WATCH, "watch the new process")                                                          \
-	X(CANARY, "take the listener, see the agreed call, let it fail")                           \
+	X(CANARY, "take the listener; the agreed call is seen on it and let fail, once")           \
 	X(VERIFY, "check the seal from outside; raises VERIFIED or UNSOUND")                       \
 	X(READY, "tell the device that the standby is ready")                                      \
 	X(ACTIVATE, "send ACTIVATE")                                                               \

@@ -13,17 +13,18 @@
 #include "core/machine/vcpu.h"
 #include "core/machine/vm.h"
 
-/* Writes the tables at LAYOUT_ACPI; *rsdp is its address. 0 or -ENOMEM. */
+/* Writes the tables at LAYOUT_ACPI; *rsdp is their root. 0; -ENOMEM: no RAM there. */
 int acpi_build(const struct memmap *mm, uint32_t cpus, uint64_t *rsdp);
 
 struct acpi_regs {
 	struct vm *vm;
-	void (*ended)(void *ctx, enum guest_end end); /* as in vcpus_config */
+	/* From a vCPU thread, each time that the guest asks for an end; must not wait for vCPUs. */
+	void (*ended)(void *ctx, enum guest_end end);
 	void *ctx;
 	uint32_t ged_pending; /* GED_*; atomic */
 };
 
-/* Claims the ports. 0 or -errno. */
+/* Claims the ports; all fields are set. 0 or -errno. */
 int acpi_regs_attach(struct acpi_regs *regs, struct bus *ports);
 /* Presses the power button (any thread). */
 int acpi_power_button(struct acpi_regs *regs);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where everything is in the guest's physical, port and interrupt space.  dsdt.asl says the same to
- * the guest; tests/unit/test_acpi.c compares the two.
+ * Where everything is in the guest's physical, port and interrupt space.  dsdt.asl includes this file
+ * to say the same to the guest, so that there may be nothing here but numbers;
+ * tests/unit/test_acpi.c looks for them in the compiled table.
  */
 #ifndef MAYFLY_CORE_MACHINE_LAYOUT_H
 #define MAYFLY_CORE_MACHINE_LAYOUT_H
@@ -10,6 +11,8 @@
 #define LAYOUT_RAM_LOW_END 0xc0000000ull
 #define LAYOUT_MMIO32 0xc0000000ull /* PCI BARs */
 #define LAYOUT_MMIO32_END 0xe0000000ull
+#define LAYOUT_MMIO32_LAST 0xdfffffffull /* the same window in ACPI's words: iasl cannot count */
+#define LAYOUT_MMIO32_BYTES 0x20000000ull
 #define LAYOUT_ECAM 0xe0000000ull /* one bus */
 #define LAYOUT_ECAM_BYTES 0x100000ull
 #define LAYOUT_IOAPIC 0xfec00000ull
@@ -33,15 +36,15 @@
 
 /* Ports. */
 #define LAYOUT_PORT_SERIAL 0x3f8
-#define LAYOUT_PORT_PANIC 0x505       /* pvpanic */
+#define LAYOUT_PORT_PANIC 0x505 /* pvpanic */
 #define LAYOUT_PORT_SLEEP_CONTROL 0x600
 #define LAYOUT_PORT_SLEEP_STATUS 0x601
-#define LAYOUT_PORT_RESET 0x602       /* any write of LAYOUT_RESET_VALUE */
-#define LAYOUT_PORT_GED 0x604         /* 4 bytes, read and clear: GED_* bits */
+#define LAYOUT_PORT_RESET 0x602 /* any write of LAYOUT_RESET_VALUE */
+#define LAYOUT_PORT_GED 0x604   /* 4 bytes, read and clear: GED_* bits */
 #define LAYOUT_PORT_PCI_ADDRESS 0xcf8
 #define LAYOUT_PORT_PCI_DATA 0xcfc
 #define LAYOUT_RESET_VALUE 1
-#define LAYOUT_S5_TYPE 5              /* SLP_TYP of _S5 */
+#define LAYOUT_S5_TYPE 5 /* SLP_TYP of _S5 */
 
 #define GED_POWER_BUTTON 1u
 

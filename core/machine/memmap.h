@@ -26,11 +26,11 @@ enum mem_pages {
 };
 
 struct memmap_config {
-	uint64_t bytes;      /* a multiple of 4 KiB, or of the page kind */
+	uint64_t bytes; /* a multiple of 4 KiB, or of the page kind */
 	enum mem_pages pages;
-	int node;            /* host NUMA node to bind to; -1: none */
-	bool prealloc;       /* fault everything in now */
-	uint8_t phys_bits;   /* MAXPHYADDR that the guest sees */
+	int node;          /* host NUMA node to bind to; -1: none */
+	bool prealloc;     /* fault everything in now */
+	uint8_t phys_bits; /* MAXPHYADDR that the guest sees */
 };
 
 struct memmap {

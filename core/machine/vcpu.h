@@ -39,23 +39,27 @@ struct vcpus_config {
 	struct bus *ports;
 	struct bus *mmio;
 	uint32_t count; /* 1 .. LAYOUT_CPUS_MAX */
-	/* Called once for each end, from a vCPU thread; must not wait for vCPUs. */
+	/* Called from a vCPU thread when that vCPU cannot go on (it then waits for a reset); must not
+	 * wait for vCPUs. */
 	void (*ended)(void *ctx, enum guest_end end);
 	void *ctx;
 };
 
 /* Makes the vCPUs (CPUID, MSRs, LAPIC ids) without running them. 0 or -errno, *what. */
 int vcpus_create(struct vcpus **out, const struct vcpus_config *config, const char **what);
-/* Ends and joins the threads. */
+/* Ends and joins the threads, running or paused. */
 void vcpus_destroy(struct vcpus *v);
 
-/* Puts vCPU 0 at the entry point and all others into wait-for-SIPI; all must be paused (they are at
- * first). */
+/* Puts vCPU 0 at the entry point and all others into wait-for-SIPI, as after power-on; all must be
+ * paused (they are at first). 0 or -errno. */
 int vcpus_reset(struct vcpus *v, const struct boot_entry *entry);
 /* Lets them run; returns at once. */
 void vcpus_resume(struct vcpus *v);
 /* Stops every vCPU and waits until none is in the guest or in a bus access, with pending I/O
- * completed (KVM_RUN with immediate_exit).  Not from a vCPU thread. */
+ * completed (KVM_RUN with immediate_exit).  Not from a vCPU thread.  Pausing twice is pausing once. */
 void vcpus_pause(struct vcpus *v);
+
+/* A vCPU's descriptor, for its state; borrowed, to be used while paused only. */
+int vcpus_fd(const struct vcpus *v, uint32_t index);
 
 #endif

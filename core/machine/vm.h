@@ -56,9 +56,9 @@ int vm_set_memory(struct vm *vm, const struct box_memory *epoch);
  * (vcpus_reset), MSI routes stay. */
 int vm_reset(struct vm *vm);
 
-/* Doorbell: a 2-byte write of `value` to gpa signals the eventfd, without an exit to user space
+/* Doorbell: a 2-byte write of any value to gpa signals the eventfd, without an exit to user space
  * (any thread).  Deassigning takes some 8 ms (SRCU): never in a replacement. */
-int vm_doorbell(struct vm *vm, uint64_t gpa, uint16_t value, int eventfd, bool assign);
+int vm_doorbell(struct vm *vm, uint64_t gpa, int eventfd, bool assign);
 
 /* Interrupts (any thread).  An MSI route is a GSI from vm_msi_alloc() (-ENOSPC: all in use), inert
  * until it is set; before it is freed its eventfds are taken off.  Setting the same again costs

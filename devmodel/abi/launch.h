@@ -30,6 +30,7 @@
 #define BOX_QUEUES_MAX 16
 #define BOX_BACKENDS_MAX 4
 #define BOX_FILTER_MAX 1024 /* BPF instructions */
+#define BOX_WARM_MAX (3 * BOX_QUEUES_MAX)
 #define BOX_FD_CONTROL 0
 #define BOX_SETUP_STATE 1  /* + fd_held */
 #define BOX_SETUP_REGION 2 /* + fd_held + region */
@@ -47,6 +48,11 @@ struct launch_insn { /* struct sock_filter, without its header */
 	uint8_t jt;
 	uint8_t jf;
 	uint32_t k;
+};
+
+struct launch_warm { /* guest physical */
+	uint64_t gpa;
+	uint64_t bytes;
 };
 
 struct launch_record {
@@ -81,6 +87,10 @@ struct launch_record {
 
 	struct mem_map map;  /* addr: where to map each; register devices have none */
 	uint64_t region_offset[MEM_REGIONS_MAX]; /* offset of each region in its descriptor */
+
+	/* Where the rings lie as far as the VMM knows (bytes 0: it does not): page tables are filled
+	 * there before the seal, for the first pass of a successor.  A hint, no more: ACTIVATE says. */
+	struct launch_warm warm[BOX_WARM_MAX];
 
 	union dev_config config;
 

@@ -139,7 +139,7 @@ int boxrig_blk_create(struct boxrig *rig, const struct boxrig_blk_config *c, str
 	blk->queues = c->queues != 0 ? c->queues : 1;
 	blk->features = RINGDRV_VERSION_1 |
 			(c->features != 0 ? c->features : RINGDRV_INDIRECT | RINGDRV_EVENT_IDX);
-	blk->image = make_image(c, blk->bytes);
+	blk->image = c->image_given ? c->image : make_image(c, blk->bytes);
 	if (blk->image < 0)
 		return blk->image;
 	spec = make_spec(c, blk);

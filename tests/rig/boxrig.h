@@ -34,6 +34,8 @@ void boxrig_stop(struct boxrig *rig);
 struct boxrig_blk_config {
 	uint64_t bytes;       /* of the image; 0: 64 MiB */
 	const char *dir;      /* of the image; NULL: a memfd */
+	bool image_given;     /* use and own `image`, of `bytes` bytes, instead */
+	int image;
 	bool direct;          /* O_DIRECT */
 	bool readonly;
 	uint32_t queues;      /* 0: 1 */

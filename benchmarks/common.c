@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "benchmarks/common.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/cc.h"
+
+/* ---- arguments ---- */
+
+static bool parse_number(const char *text, uint64_t *value)
+{
+	char *end;
+
+	errno = 0;
+	*value = strtoull(text, &end, 10);
+	return errno == 0 && end != text && *end == '\0' && text[0] != '-';
+}
+
+static bool parse_shard(const char *text, struct bench_args *args)
+{
+	uint32_t i, n;
+	char end;
+
+	if (sscanf(text, "%" SCNu32 "/%" SCNu32 "%c", &i, &n, &end) != 2 || i == 0 || i > n)
+		return false;
+	args->shard = i - 1;
+	args->shards = n;
+	return true;
+}
+
+static bool parse_option(const char *name, const char *value, struct bench_args *args)
+{
+	if (value == NULL)
+		return false;
+	if (strcmp(name, "--count") == 0)
+		return parse_number(value, &args->count);
+	if (strcmp(name, "--seconds") == 0)
+		return parse_number(value, &args->seconds);
+	return strcmp(name, "--shard") == 0 && parse_shard(value, args);
+}
+
+int bench_args(int argc, char **argv, struct bench_args *args)
+{
+	args->shards = 1;
+	for (int i = 1; i < argc; i += 2) {
+		if (parse_option(argv[i], argv[i + 1], args))
+			continue;
+		fprintf(stderr, "%s: not understood: %s %s\n", argv[0], argv[i],
+			argv[i + 1] != NULL ? argv[i + 1] : "");
+		return -EINVAL;
+	}
+	args->count = (args->count + args->shards - 1) / args->shards;
+	return 0;
+}
+
+/* ---- figures ---- */
+
+json_t *bench_us(const struct hist *hist, double q)
+{
+	const uint64_t tenths = (hist_percentile(hist, q) + 50) / 100;
+
+	return hist->count != 0 ? json_real((double)tenths / 10.0) : json_null();
+}
+
+void bench_put(json_t *object, const char *name, json_t *value)
+{
+	CHECK(value != NULL && json_object_set_new(object, name, value) == 0);
+}
+
+uint64_t bench_random(uint64_t *state)
+{
+	uint64_t x = *state;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	return *state = x;
+}
+
+void bench_sleep_us(uint64_t us)
+{
+	const struct timespec ts = { .tv_sec = (time_t)(us / 1000000u),
+				     .tv_nsec = (long)(us % 1000000u * 1000u) };
+
+	nanosleep(&ts, NULL);
+}
+
+/* ---- CPUs ---- */
+
+static cpu_set_t all_cpus;
+
+static int know_cpus(void)
+{
+	if (CPU_COUNT(&all_cpus) != 0)
+		return 0;
+	return sched_getaffinity(0, sizeof(all_cpus), &all_cpus) == 0 ? 0 : -errno;
+}
+
+int bench_pin(pid_t pid, uint32_t cpu)
+{
+	cpu_set_t set;
+	uint32_t at = 0;
+	int ret = know_cpus();
+
+	if (ret != 0)
+		return ret;
+	cpu %= (uint32_t)CPU_COUNT(&all_cpus);
+	CPU_ZERO(&set);
+	for (uint32_t i = 0; i < CPU_SETSIZE; i++) {
+		if (CPU_ISSET(i, &all_cpus) && at++ == cpu)
+			CPU_SET(i, &set);
+	}
+	return sched_setaffinity(pid, sizeof(set), &set) == 0 ? 0 : -errno;
+}
+
+int bench_unpin(pid_t pid)
+{
+	const int ret = know_cpus();
+
+	if (ret != 0)
+		return ret;
+	return sched_setaffinity(pid, sizeof(all_cpus), &all_cpus) == 0 ? 0 : -errno;
+}
+
+/* ---- round trips ---- */
+
+struct echo {
+	int ping, pong;
+	uint32_t count;
+};
+
+static void *echo_main(void *arg)
+{
+	const struct echo *echo = arg;
+	uint64_t value;
+
+	bench_pin(0, 1);
+	for (uint32_t i = 0; i < echo->count; i++) {
+		if (read(echo->ping, &value, sizeof(value)) != sizeof(value) ||
+		    write(echo->pong, &value, sizeof(value)) != sizeof(value))
+			break;
+	}
+	return NULL;
+}
+
+static void echo_ask(const struct echo *echo, struct hist *hist)
+{
+	for (uint32_t i = 0; i < echo->count; i++) {
+		const uint64_t begin = now_ns();
+		uint64_t value = 1;
+
+		if (write(echo->ping, &value, sizeof(value)) != sizeof(value) ||
+		    read(echo->pong, &value, sizeof(value)) != sizeof(value))
+			break;
+		hist_add(hist, now_ns() - begin);
+	}
+}
+
+int bench_rtt(struct hist *hist, uint32_t count)
+{
+	cleanup_fd int ping = eventfd(0, EFD_CLOEXEC);
+	cleanup_fd int pong = eventfd(0, EFD_CLOEXEC);
+	struct echo echo = { ping, pong, count };
+	pthread_t thread;
+	int ret;
+
+	if (ping < 0 || pong < 0)
+		return -errno;
+	ret = -pthread_create(&thread, NULL, echo_main, &echo);
+	if (ret != 0)
+		return ret;
+	bench_pin(0, 0);
+	echo_ask(&echo, hist);
+	bench_unpin(0);
+	return -pthread_join(thread, NULL);
+}
+
+/* ---- rigs ---- */
+
+static int add_memory(struct bench_rig *b, enum guestmem_pages pages, uint64_t bytes)
+{
+	int ret = pages == GUESTMEM_2M ? guestmem_huge_reserve(&b->huge_pages, bytes) : 0;
+
+	if (ret == 0)
+		ret = guestmem_add(&b->rig.mem, 0, bytes, pages);
+	b->huge = ret == 0 && pages == GUESTMEM_2M;
+	if (ret != 0 && pages == GUESTMEM_2M) {
+		fprintf(stderr, "no 2 MiB pages (%s): 4 KiB pages in their place\n", strerror(-ret));
+		ret = guestmem_add(&b->rig.mem, 0, bytes, GUESTMEM_4K);
+	}
+	return ret != 0 ? ret : guestmem_populate(&b->rig.mem);
+}
+
+int bench_rig_start(struct bench_rig *b, enum guestmem_pages pages, uint64_t bytes)
+{
+	int ret;
+
+	memset(b, 0, sizeof(*b));
+	ret = boxrig_start(&b->rig);
+	if (ret == 0)
+		ret = add_memory(b, pages, bytes);
+	return ret != 0 ? ret : boxrig_supervise(&b->rig);
+}
+
+void bench_rig_stop(struct bench_rig *b)
+{
+	boxrig_stop(&b->rig);
+	guestmem_huge_restore(&b->huge_pages);
+}
+
+/* ---- the seal ---- */
+
+static bool seal_differs(const char *how)
+{
+	fprintf(stderr, "the seal is not the production default: %s\n", how);
+	return false;
+}
+
+static bool read_proc(pid_t pid, const char *name, char *text, size_t room)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	FILE *file = fopen(path, "re");
+
+	if (file == NULL)
+		return false;
+	text[fread(text, 1, room - 1, file)] = '\0';
+	fclose(file);
+	return true;
+}
+
+/* Builds that leave a layer out live in folders of their own (mk/flags.mk). */
+static bool program_is_release(pid_t pid)
+{
+	char path[64], exe[4096] = "";
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	return readlink(path, exe, sizeof(exe) - 1) > 0 && strstr(exe, "/omit-") == NULL;
+}
+
+bool bench_seal(struct report *report, const struct boxrig *rig, pid_t pid)
+{
+	struct seal_host now;
+	const char *names[32];
+	char status[4096];
+	size_t count = 0;
+
+	boxrig_seal_names(rig, names, ARRAY_SIZE(names));
+	while (names[count] != NULL)
+		count++;
+	report_seal(report, names, count);
+	seal_host_probe(&now);
+	if (rig->host.seal != now.seal || rig->host.landlock_abi != now.landlock_abi)
+		return seal_differs("not all that this kernel can do");
+	if (!program_is_release(pid))
+		return seal_differs("the device program is not a release build");
+	if (!read_proc(pid, "status", status, sizeof(status)) ||
+	    strstr(status, "\nSeccomp:\t2\n") == NULL ||
+	    strstr(status, "\nNoNewPrivs:\t1\n") == NULL ||
+	    strstr(status, "\nCapBnd:\t0000000000000000\n") == NULL)
+		return seal_differs("a standby's /proc/PID/status shows less");
+	return true;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What benchmarks of device processes share: their arguments, figures for reports, CPUs, and the
+ * check that what is measured is what a user would run.
+ */
+#ifndef MAYFLY_BENCH_COMMON_H
+#define MAYFLY_BENCH_COMMON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "benchmarks/hist.h"
+#include "benchmarks/report.h"
+#include "tests/rig/boxrig.h"
+
+struct bench_args {
+	uint64_t count;   /* of this shard */
+	uint64_t seconds; /* measure no longer than this in all */
+	uint32_t shard;   /* 0 .. shards - 1 */
+	uint32_t shards;
+};
+
+/* --count N --seconds N --shard i/n (i from 1); *args holds the defaults.  0, or -EINVAL after a
+ * line on stderr. */
+int bench_args(int argc, char **argv, struct bench_args *args);
+
+/* Microseconds with one decimal, of a percentile in nanoseconds. */
+json_t *bench_us(const struct hist *hist, double q);
+
+/* Puts "value" under "name", taking the reference. */
+void bench_put(json_t *object, const char *name, json_t *value);
+
+/* Binds a thread to one CPU of those it may use, counted from 0 and round. pid 0: this thread. 0 or
+ * -errno. */
+int bench_pin(pid_t pid, uint32_t cpu);
+/* Back to all that this process had when bench_pin() was first called. */
+int bench_unpin(pid_t pid);
+
+/* Sleeps; to the microsecond where the machine lets it. */
+void bench_sleep_us(uint64_t us);
+
+/* xorshift; *state must not be 0. */
+uint64_t bench_random(uint64_t *state);
+
+/* Eventfd round trips between two threads on two CPUs, `count` of them, into *hist.  0 or -errno. */
+int bench_rtt(struct hist *hist, uint32_t count);
+
+/* A rig with one region of guest memory, all of it populated. */
+struct bench_rig {
+	struct boxrig rig;
+	struct guestmem_huge huge_pages;
+	bool huge; /* it has 2 MiB pages: they were asked for and could be had */
+};
+
+/* 0 or -errno; bench_rig_stop() in either case, with devices destroyed.  Where 2 MiB pages cannot be
+ * had, says so and takes others. */
+int bench_rig_start(struct bench_rig *b, enum guestmem_pages pages, uint64_t bytes);
+void bench_rig_stop(struct bench_rig *b);
+
+/* Names the layers in force in the report.  False, with a line on stderr, when they are not what a
+ * user gets by default: all that this kernel has, release programs, and the process `pid` (a
+ * standby) wears them as far as /proc shows. */
+bool bench_seal(struct report *report, const struct boxrig *rig, pid_t pid);
+
+#endif

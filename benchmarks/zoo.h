@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One device of any kind, as a VMM would make it, with nobody on the other side. */
+#ifndef MAYFLY_BENCH_ZOO_H
+#define MAYFLY_BENCH_ZOO_H
+
+#include <stdint.h>
+
+#include "core/box/box.h"
+#include "tests/rig/boxrig.h"
+
+#define ZOO_FDS_MAX 16
+
+/* What devices of one kind are given; any number of idle ones may share it. */
+struct zoo_kit {
+	enum dev_kind kind;
+	struct device_spec spec;
+	int fds[ZOO_FDS_MAX];
+	uint32_t fd_count;
+};
+
+/* The kinds there are programs for, and their names. */
+extern const enum dev_kind zoo_kinds[];
+extern const uint32_t zoo_kind_count;
+const char *zoo_name(enum dev_kind kind);
+
+/* Opens backends and eventfds.  0 or -errno; zoo_close() in either case. */
+int zoo_open(struct zoo_kit *kit, enum dev_kind kind);
+void zoo_close(struct zoo_kit *kit);
+
+/* A device on the kit's descriptors, its standby asked for. 0 or -errno. */
+int zoo_create(struct boxrig *rig, const struct zoo_kit *kit, struct device **dev);
+
+/* Starts it with no queue enabled. 0 or -errno. */
+int zoo_start(const struct zoo_kit *kit, struct device *dev);
+
+#endif

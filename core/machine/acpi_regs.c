@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation.  Eight ports of ACPI and one of pvpanic, each a byte but for the GED's, which
+ * is a doubleword that reads once.  An access of another width to the GED would lose events, so it
+ * reads 0 and takes nothing.  A guest may end the machine as often as it likes; whoever is told
+ * decides what is the first time.
+ */
+#include <errno.h>
+
+#include "core/machine/acpi.h"
+#include "core/machine/layout.h"
+
+#define ACPI_PORTS LAYOUT_PORT_SLEEP_CONTROL
+#define ACPI_PORTS_BYTES 8
+#define SLEEP_ENABLE 0x20
+#define SLEEP_TYPE(value) ((value) >> 2 & 7)
+#define PANICKED 1u /* pvpanic's bit 0: what is supported, and what is reported */
+
+_Static_assert(LAYOUT_PORT_GED + 4 == ACPI_PORTS + ACPI_PORTS_BYTES, "one range of ports");
+
+static uint64_t acpi_read(void *ctx, uint64_t offset, uint32_t size)
+{
+	struct acpi_regs *regs = ctx;
+
+	if (offset == LAYOUT_PORT_GED - ACPI_PORTS && size == 4)
+		return __atomic_exchange_n(&regs->ged_pending, 0, __ATOMIC_SEQ_CST);
+	return 0;
+}
+
+static void acpi_write(void *ctx, uint64_t offset, uint32_t size, uint64_t value)
+{
+	struct acpi_regs *regs = ctx;
+
+	if (size != 1)
+		return;
+	if (offset == LAYOUT_PORT_SLEEP_CONTROL - ACPI_PORTS && (value & SLEEP_ENABLE) &&
+	    SLEEP_TYPE(value) == LAYOUT_S5_TYPE)
+		regs->ended(regs->ctx, GUEST_END_POWER_OFF);
+	else if (offset == LAYOUT_PORT_RESET - ACPI_PORTS && value == LAYOUT_RESET_VALUE)
+		regs->ended(regs->ctx, GUEST_END_RESET);
+}
+
+static uint64_t panic_read(void *ctx, uint64_t offset, uint32_t size)
+{
+	(void)ctx, (void)offset, (void)size;
+	return PANICKED;
+}
+
+static void panic_write(void *ctx, uint64_t offset, uint32_t size, uint64_t value)
+{
+	struct acpi_regs *regs = ctx;
+
+	(void)offset, (void)size;
+	if (value & PANICKED)
+		regs->ended(regs->ctx, GUEST_END_PANIC);
+}
+
+static const struct bus_ops acpi_ops = { .read = acpi_read, .write = acpi_write };
+static const struct bus_ops panic_ops = { .read = panic_read, .write = panic_write };
+
+int acpi_regs_attach(struct acpi_regs *regs, struct bus *ports)
+{
+	int ret = bus_add(ports, ACPI_PORTS, ACPI_PORTS_BYTES, &acpi_ops, regs);
+
+	if (ret == 0) {
+		ret = bus_add(ports, LAYOUT_PORT_PANIC, 1, &panic_ops, regs);
+		if (ret != 0)
+			(void)bus_remove(ports, ACPI_PORTS);
+	}
+	return ret;
+}
+
+int acpi_power_button(struct acpi_regs *regs)
+{
+	__atomic_fetch_or(&regs->ged_pending, GED_POWER_BUTTON, __ATOMIC_SEQ_CST);
+	return vm_pulse(regs->vm, LAYOUT_GSI_GED);
+}
+
+void acpi_regs_reset(struct acpi_regs *regs)
+{
+	__atomic_store_n(&regs->ged_pending, 0, __ATOMIC_SEQ_CST);
+}

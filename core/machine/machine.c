@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation.  Only the order is of interest.  Memory is made after KVM, which knows how far
+ * addresses go.  ACPI's ports come before the vCPUs, and vCPUs are destroyed first: their threads are
+ * the only ones that use the buses.
+ *
+ * A guest ends at its first end; what its other vCPUs do until they are paused is not heard.
+ */
+#include "core/machine/machine.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/cc.h"
+
+static void machine_ended(void *ctx, enum guest_end end)
+{
+	struct machine *m = ctx;
+	uint32_t none = GUEST_END_NONE;
+
+	if (__atomic_compare_exchange_n(&m->end, &none, end, false, __ATOMIC_SEQ_CST,
+					__ATOMIC_SEQ_CST))
+		m->config.ended(m->config.ctx, end);
+}
+
+static int create_buses(struct machine *m, const char **what)
+{
+	int ret = bus_create(&m->ports);
+
+	*what = "out of memory";
+	if (ret == 0)
+		ret = bus_create(&m->mmio);
+	if (ret == 0) {
+		m->acpi = (struct acpi_regs){ .vm = &m->vm, .ended = machine_ended, .ctx = m };
+		ret = acpi_regs_attach(&m->acpi, m->ports);
+	}
+	return ret;
+}
+
+static int create_rest(struct machine *m, const char **what)
+{
+	int ret;
+
+	m->config.memory.phys_bits = m->vm.phys_bits;
+	ret = memmap_create(&m->memory, &m->config.memory, what);
+	if (ret != 0)
+		return ret;
+	ret = vm_set_memory(&m->vm, &m->memory.epoch);
+	if (ret != 0) {
+		*what = "KVM: does not take this memory (KVM_SET_USER_MEMORY_REGION)";
+		return ret;
+	}
+	ret = create_buses(m, what);
+	if (ret != 0)
+		return ret;
+	const struct vcpus_config vcpus = { .vm = &m->vm,
+					    .ports = m->ports,
+					    .mmio = m->mmio,
+					    .count = m->config.cpus,
+					    .ended = machine_ended,
+					    .ctx = m };
+
+	return vcpus_create(&m->vcpus, &vcpus, what);
+}
+
+int machine_create(struct machine *m, const struct machine_config *config, const char **what)
+{
+	int ret;
+
+	memset(m, 0, sizeof(*m));
+	m->config = *config;
+	ret = vm_create(&m->vm, what);
+	if (ret != 0)
+		return ret;
+	ret = create_rest(m, what);
+	if (ret != 0)
+		machine_destroy(m);
+	return ret;
+}
+
+void machine_destroy(struct machine *m)
+{
+	if (m->vcpus)
+		vcpus_destroy(m->vcpus);
+	if (m->mmio)
+		bus_destroy(m->mmio);
+	if (m->ports)
+		bus_destroy(m->ports);
+	vm_destroy(&m->vm);
+	memmap_destroy(&m->memory);
+	m->vcpus = NULL;
+	m->mmio = m->ports = NULL;
+}
+
+int machine_load(struct machine *m, const struct boot_config *boot, const char **what)
+{
+	struct boot_config with_rsdp = *boot;
+	int ret = vm_reset(&m->vm);
+
+	*what = "KVM: cannot reset the interrupt controllers";
+	if (ret != 0)
+		return ret;
+	acpi_regs_reset(&m->acpi);
+	*what = "memory: too little for a PC";
+	ret = acpi_build(&m->memory, m->config.cpus, &with_rsdp.rsdp);
+	if (ret == 0)
+		ret = boot_load(&m->memory, &with_rsdp, &m->entry, what);
+	if (ret != 0)
+		return ret;
+	*what = "KVM: cannot reset the vCPUs";
+	ret = vcpus_reset(m->vcpus, &m->entry);
+	if (ret == 0)
+		__atomic_store_n(&m->end, GUEST_END_NONE, __ATOMIC_SEQ_CST);
+	return ret;
+}
+
+void machine_resume(struct machine *m)
+{
+	vcpus_resume(m->vcpus);
+}
+
+void machine_pause(struct machine *m)
+{
+	vcpus_pause(m->vcpus);
+}
+
+enum guest_end machine_end(const struct machine *m)
+{
+	return __atomic_load_n(&m->end, __ATOMIC_SEQ_CST);
+}

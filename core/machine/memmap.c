@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation.  A region is a memfd of its own, so that it can be handed to the processes of
+ * a device, and taken back, on its own.  It is sealed against resizing before anybody sees it, else
+ * a mapping could end in SIGBUS; F_SEAL_SEAL stays unset, because F_SEAL_WRITE is how the end of a
+ * region is proven later.
+ *
+ * Nothing is faulted in unless asked, with one exception: huge pages that are bound to a node.
+ * mmap() reserves huge pages on the host as a whole, so that a node without enough of them would
+ * show as SIGBUS in a device, long after the start; faulted in at once, it shows here.
+ */
+#include "core/machine/memmap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <linux/mempolicy.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+
+#include "core/cc.h"
+#include "core/log.h"
+#include "core/machine/layout.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define MIB (1ull << 20)
+#define GIB (1ull << 30)
+#define NODES_MAX 1024u /* the kernel's own limit on x86 */
+#define ALIGN_LEAST                                                                                \
+	(2 * MIB) /* of mappings: KVM maps large pages only where both addresses agree */
+#define SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+
+struct mem_kind {
+	uint64_t bytes;   /* of a page */
+	unsigned memfd;   /* flags */
+	bool huge;        /* hugetlb */
+	const char *none; /* mmap() found too few */
+};
+
+static const struct mem_kind kinds[MEM_PAGES_COUNT] = {
+	[MEM_PAGES_4K] = { 4096, 0, false, "memory: the host does not give that much" },
+	[MEM_PAGES_THP] = { 2 * MIB, 0, false, "memory: the host does not give that much" },
+	[MEM_PAGES_2M] = { 2 * MIB, MFD_HUGETLB | MFD_HUGE_2MB, true,
+			   "memory: too few free 2 MiB pages on the host: raise vm.nr_hugepages" },
+	[MEM_PAGES_1G] = { GIB, MFD_HUGETLB | MFD_HUGE_1GB, true,
+			   "memory: too few free 1 GiB pages on the host: raise nr_hugepages in "
+			   "/sys/kernel/mm/hugepages/hugepages-1048576kB" },
+};
+
+static int fail(const char **what, const char *text, int ret)
+{
+	*what = text;
+	return ret;
+}
+
+/* Whether this host gives large pages to shared memory on advice.  Advice that is not followed is
+ * no error, pages are then small; the operator is told. */
+static void warn_without_thp(void)
+{
+	cleanup_fd int fd = open(SHMEM_ENABLED, O_RDONLY | O_CLOEXEC);
+	char text[128] = "";
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		log_warn(
+			"memory: this kernel has no transparent huge pages, pages=thp has no effect");
+	else if (strstr(text, "[never]") || strstr(text, "[deny]"))
+		log_warn(
+			"memory: pages=thp has no effect on this host: write advise to " SHMEM_ENABLED);
+}
+
+/* What the host has, or with `now` what it could give at this moment. */
+static uint64_t host_bytes(bool now)
+{
+	struct sysinfo si;
+	unsigned long available_kib;
+	uint64_t bytes = 0;
+	char line[128];
+
+	if (!now)
+		return sysinfo(&si) == 0 ? ((uint64_t)si.totalram + si.totalswap) * si.mem_unit
+					 : UINT64_MAX;
+	FILE *file = fopen("/proc/meminfo", "re");
+
+	while (file && bytes == 0 && fgets(line, sizeof(line), file))
+		if (sscanf(line, "MemAvailable: %lu kB", &available_kib) == 1)
+			bytes = (uint64_t)available_kib << 10;
+	if (file)
+		fclose(file);
+	return bytes ? bytes : UINT64_MAX;
+}
+
+static int check_config(const struct memmap_config *config, const char **what)
+{
+	const struct mem_kind *kind = &kinds[config->pages];
+
+	if (config->bytes == 0)
+		return fail(what, "memory: must be more than 0", -EINVAL);
+	if (config->bytes % kind->bytes)
+		return fail(what, "memory: the size must be a multiple of the page size", -EINVAL);
+	if (config->phys_bits < 32 || config->phys_bits > 52)
+		return fail(what, "memory: the CPU's physical address width makes no sense",
+			    -EINVAL);
+	if (config->bytes > LAYOUT_RAM_LOW_END &&
+	    config->bytes - LAYOUT_RAM_LOW_END > (1ull << config->phys_bits) - LAYOUT_RAM_HIGH)
+		return fail(what, "memory: more than this CPU can address", -EINVAL);
+	if (config->node >= (int)NODES_MAX || config->node < -1)
+		return fail(what, "memory: no such NUMA node", -EINVAL);
+	/* Huge pages are counted by the kernel itself, when they are mapped. */
+	if (!kind->huge && config->bytes > host_bytes(false))
+		return fail(what, "memory: more than the host has", -ENOMEM);
+	if (!kind->huge && config->prealloc && config->bytes > host_bytes(true))
+		return fail(what, "memory: more than the host has free", -ENOMEM);
+	return 0;
+}
+
+static int make_memfd(const struct mem_kind *kind, uint64_t bytes, int *out)
+{
+	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | kind->memfd;
+	cleanup_fd int fd = memfd_create("guest", flags | MFD_NOEXEC_SEAL);
+
+	if (fd < 0 && errno == EINVAL) /* before 6.3 */
+		fd = memfd_create("guest", flags);
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)bytes) != 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
+		return -errno;
+	*out = cc_take_fd(&fd);
+	return 0;
+}
+
+/* Takes more address space than needed and gives back what lies around the aligned part. */
+static int map_aligned(int fd, uint64_t bytes, uint64_t align, uint64_t *addr)
+{
+	uint8_t *raw = mmap(NULL, bytes + align, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (raw == MAP_FAILED)
+		return -errno;
+	const uint64_t before = -(uint64_t)(uintptr_t)raw & (align - 1);
+	uint8_t *at = raw + before;
+
+	if (mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+		int ret = -errno;
+
+		munmap(raw, bytes + align);
+		return ret;
+	}
+	if (before)
+		munmap(raw, before);
+	if (align - before)
+		munmap(at + bytes, align - before);
+	*addr = (uint64_t)(uintptr_t)at;
+	return 0;
+}
+
+/* The policy is the memfd's, not the mapping's: it holds for the devices too. */
+static int bind_node(void *at, uint64_t bytes, int node)
+{
+	unsigned long mask[NODES_MAX / (8 * sizeof(unsigned long))] = { 0 };
+	const unsigned bits = 8 * sizeof(unsigned long);
+
+	mask[(unsigned)node / bits] = 1ul << ((unsigned)node % bits);
+	/* The kernel takes one bit less than it is told. */
+	return syscall(SYS_mbind, at, bytes, MPOL_BIND, mask, NODES_MAX + 1, 0) ? -errno : 0;
+}
+
+static int populate(void *at, uint64_t bytes)
+{
+	while (madvise(at, bytes, MADV_POPULATE_WRITE) != 0)
+		if (errno != EINTR && errno != EAGAIN)
+			return -errno;
+	return 0;
+}
+
+static int prepare(const struct memmap_config *config, void *at, uint64_t bytes, const char **what)
+{
+	const struct mem_kind *kind = &kinds[config->pages];
+
+	if (madvise(at, bytes, MADV_DONTDUMP) != 0 || madvise(at, bytes, MADV_DONTFORK) != 0)
+		return fail(what, "memory: madvise", -errno);
+	if (config->pages == MEM_PAGES_THP)
+		(void)madvise(at, bytes, MADV_HUGEPAGE); /* warn_without_thp() has said so */
+	if (config->node >= 0 && bind_node(at, bytes, config->node) != 0)
+		return fail(what, "memory: no such NUMA node, or it has no memory", -ENOTSUP);
+	if ((config->prealloc || (kind->huge && config->node >= 0)) && populate(at, bytes) != 0)
+		return fail(what, kind->none, -ENOMEM);
+	return 0;
+}
+
+static int add_region(struct memmap *mm, const struct memmap_config *config, uint64_t gpa,
+		      uint64_t bytes, const char **what)
+{
+	const struct mem_kind *kind = &kinds[config->pages];
+	const uint64_t align = kind->bytes > ALIGN_LEAST ? kind->bytes : ALIGN_LEAST;
+	struct box_memory *epoch = &mm->epoch;
+	const uint32_t i = epoch->map.count;
+	int fd = -1;
+	int ret = make_memfd(kind, bytes, &fd);
+
+	if (ret != 0)
+		return fail(what,
+			    kind->huge ? "memory: this kernel has no huge pages of that size"
+				       : "memory: memfd_create",
+			    kind->huge ? -ENOTSUP : ret);
+	epoch->map.regions[i] = (struct mem_region){ .gpa = gpa, .bytes = bytes };
+	ret = map_aligned(fd, bytes, align, &epoch->map.regions[i].addr);
+	if (ret != 0) {
+		close(fd);
+		return fail(what, kind->none, -ENOMEM);
+	}
+	epoch->fds[i] = fd;
+	epoch->offsets[i] = 0;
+	epoch->page_bytes[i] = kind->bytes;
+	epoch->map.count++;
+	return prepare(config, (void *)(uintptr_t)epoch->map.regions[i].addr, bytes, what);
+}
+
+int memmap_create(struct memmap *mm, const struct memmap_config *config, const char **what)
+{
+	int ret;
+
+	memset(mm, 0, sizeof(*mm));
+	mm->epoch.map.epoch = 1;
+	CHECK(config->pages < MEM_PAGES_COUNT);
+	ret = check_config(config, what);
+	if (ret != 0)
+		return ret;
+	if (config->pages == MEM_PAGES_THP)
+		warn_without_thp();
+	const uint64_t low =
+		config->bytes < LAYOUT_RAM_LOW_END ? config->bytes : LAYOUT_RAM_LOW_END;
+
+	ret = add_region(mm, config, 0, low, what);
+	if (ret == 0 && config->bytes > low)
+		ret = add_region(mm, config, LAYOUT_RAM_HIGH, config->bytes - low, what);
+	if (ret != 0)
+		memmap_destroy(mm);
+	return ret;
+}
+
+void memmap_destroy(struct memmap *mm)
+{
+	struct box_memory *epoch = &mm->epoch;
+
+	while (epoch->map.count) {
+		const struct mem_region *r = &epoch->map.regions[--epoch->map.count];
+
+		munmap((void *)(uintptr_t)r->addr, r->bytes);
+		close(epoch->fds[epoch->map.count]);
+	}
+}
+
+void *memmap_at(const struct memmap *mm, uint64_t gpa, uint64_t bytes)
+{
+	return gpa_span(&mm->epoch.map, gpa_make(gpa), bytes);
+}

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+# Benchmarks.  Each ends with one JSON object on the last line; docs/benchmarks.md says what it means.
+#
+#   COUNT=N      so many events in all         SHARD=i/n   the i-th of n equal parts of them
+#   SECONDS=N    measure no longer than this
+
+# fuzz.mk has a default for SECONDS that is not meant here.
+BENCH_ARGS = $(if $(COUNT),--count $(COUNT)) $(if $(SHARD),--shard $(SHARD)) \
+	$(if $(filter file,$(origin SECONDS)),,$(if $(SECONDS),--seconds $(SECONDS)))
+
+.PHONY: bench-handoff
+bench-handoff: $(O)/benchmarks/bench_handoff $(DEV_PROGRAMS) ## planned replacements under load: pauses, and throughput when nothing happens
+	$(Q)$< $(BENCH_ARGS)
+
+.PHONY: bench-sandbox
+bench-sandbox: $(O)/benchmarks/bench_sandbox $(DEV_PROGRAMS) ## what a sealed process costs: time to make, to verify, memory
+	$(Q)$< $(BENCH_ARGS)

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# The escape check: what a sandbox can call, what each layer of its seal refuses, and whether a layer
+# that is missing would be noticed.
+
+ESCAPE_PROGRAMS := $(ESCAPE_TESTS:%=$(O)/tests/escape/%)
+ESCAPE_LIMIT ?= 300
+CHECK_LABELS += escape $(if $(filter 0,$(shell id -u)),escape-user)
+
+# They start the release programs that lie beside them.
+$(ESCAPE_PROGRAMS): | $(DEV_PROGRAMS)
+
+.PHONY: check-escape
+check-escape: $(DEV_PROGRAMS) $(ESCAPE_PROGRAMS) ## system calls from within sandboxes (as root: also as another user)
+	$(Q)tests/run.sh -l escape -t $(ESCAPE_LIMIT) $(ESCAPE_PROGRAMS) tests/escape/omit.sh
+ifeq ($(shell id -u),0)
+	$(Q)tests/run.sh -l escape-user -t $(ESCAPE_LIMIT) -u $(CHECK_UID) $(ESCAPE_PROGRAMS) tests/escape/omit.sh
+endif
+
+.PHONY: golden
+golden: $(O)/tests/escape/test_filters ## write tests/escape/golden anew: what each policy allows
+	$(Q)$< --golden

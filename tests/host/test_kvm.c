@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine on this host's KVM, with a guest of our own (kvm_guest.h): entry state by both boot
+ * protocols, accesses of every kind, interrupts by pin and by MSI, a second CPU, pauses under load,
+ * a reset in place, every end.  Where there is no usable /dev/kvm the program says why and is skipped.
+ */
+// clang-format off
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+// clang-format on
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "core/cc.h"
+#include "core/machine/machine.h"
+#include "tests/host/kvm_guest.h"
+#include "tests/unit/kernelfile.h"
+
+#define MEMORY_BYTES (64ull << 20)
+#define REPORTS_MAX 64
+#define STRING_MAX 128
+#define WAIT_S 30
+#define FILE_MAX 8192
+
+struct counter {
+	uint32_t given;
+	uint32_t returned;
+};
+
+struct rig {
+	struct machine m;
+	int kernel;
+	const char *cmdline;
+	pthread_mutex_t lock;
+	pthread_cond_t news;
+	uint32_t reports[REPORTS_MAX], count;
+	enum guest_end end;
+	uint32_t ends;
+	struct counter counters[3]; /* ports of CPU 0 and 1, MMIO */
+	uint32_t bad;               /* accesses that should not be */
+	char string[STRING_MAX];
+	uint32_t string_bytes;
+	uint32_t string_next; /* what `in` gives next */
+	uint8_t mmio[GUEST_MMIO_BYTES];
+	uint32_t mmio_sizes; /* mask of access sizes that came */
+};
+
+/* Accesses of the guest, from vCPU threads. */
+
+static void rig_string(struct rig *r, const void *data, uint32_t size)
+{
+	if (r->string_bytes + size > STRING_MAX)
+		r->bad++;
+	else
+		memcpy(r->string + r->string_bytes, data, size);
+	r->string_bytes += size;
+}
+
+static uint64_t port_read(void *ctx, uint64_t offset, uint32_t size)
+{
+	struct rig *r = ctx;
+	uint64_t value = 0;
+
+	pthread_mutex_lock(&r->lock);
+	if (offset + GUEST_PORTS == GUEST_PORT_COUNT && size == 4)
+		value = ++r->counters[0].given;
+	else if (offset + GUEST_PORTS == GUEST_PORT_COUNT1 && size == 4)
+		value = ++r->counters[1].given;
+	else if (offset + GUEST_PORTS == GUEST_PORT_STRING)
+		for (uint32_t i = 0; i < size; i++)
+			value |= (uint64_t)('a' + r->string_next++) << (8 * i);
+	else
+		r->bad++;
+	pthread_mutex_unlock(&r->lock);
+	return value;
+}
+
+static void port_write(void *ctx, uint64_t offset, uint32_t size, uint64_t value)
+{
+	struct rig *r = ctx;
+
+	pthread_mutex_lock(&r->lock);
+	switch (offset + GUEST_PORTS) {
+	case GUEST_PORT_REPORT:
+		if (r->count < REPORTS_MAX)
+			r->reports[r->count++] = (uint32_t)value;
+		break;
+	case GUEST_PORT_RETURN:
+		r->bad += value != ++r->counters[0].returned || size != 4;
+		break;
+	case GUEST_PORT_RETURN1:
+		r->bad += value != ++r->counters[1].returned || size != 4;
+		break;
+	case GUEST_PORT_STRING:
+		rig_string(r, &value, size);
+		break;
+	default:
+		r->bad++;
+	}
+	pthread_cond_broadcast(&r->news);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static uint64_t mmio_read(void *ctx, uint64_t offset, uint32_t size)
+{
+	struct rig *r = ctx;
+	uint64_t value = 0;
+
+	pthread_mutex_lock(&r->lock);
+	r->mmio_sizes |= size;
+	if (offset == GUEST_MMIO_COUNT)
+		value = ++r->counters[2].given;
+	else
+		memcpy(&value, r->mmio + offset, size);
+	pthread_mutex_unlock(&r->lock);
+	return value;
+}
+
+static void mmio_write(void *ctx, uint64_t offset, uint32_t size, uint64_t value)
+{
+	struct rig *r = ctx;
+
+	pthread_mutex_lock(&r->lock);
+	r->mmio_sizes |= size;
+	memcpy(r->mmio + offset, &value, size);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static const struct bus_ops port_ops = { .read = port_read, .write = port_write };
+static const struct bus_ops mmio_ops = { .read = mmio_read, .write = mmio_write };
+
+static void rig_ended(void *ctx, enum guest_end end)
+{
+	struct rig *r = ctx;
+
+	pthread_mutex_lock(&r->lock);
+	r->end = end;
+	r->ends++;
+	pthread_cond_broadcast(&r->news);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* The test's side. */
+
+static void rig_load(struct rig *r)
+{
+	const struct boot_config boot = { .kernel = r->kernel,
+					  .initrd = -1,
+					  .cmdline = r->cmdline };
+	const char *what = "";
+
+	if (machine_load(&r->m, &boot, &what) != 0)
+		fail_msg("machine_load: %s", what);
+}
+
+static struct rig *rig_start(uint32_t cpus, bool elf, const char *cmdline)
+{
+	const struct machine_config config = {
+		.memory = { .bytes = MEMORY_BYTES, .pages = MEM_PAGES_4K, .node = -1 },
+		.cpus = cpus,
+		.ended = rig_ended,
+	};
+	const size_t bytes = (size_t)(kvm_guest_end - kvm_guest);
+	uint8_t file[FILE_MAX];
+	const char *what = "";
+	struct rig *r = calloc(1, sizeof(*r));
+	struct machine_config own = config;
+
+	assert_non_null(r);
+	assert_true(bytes + KERNELFILE_BZ_HEAD <= sizeof(file));
+	own.ctx = r;
+	r->cmdline = cmdline;
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->news, NULL);
+	r->kernel = kernelfile_open(file,
+				    elf ? kernelfile_elf(file, kvm_guest, bytes, KVM_GUEST_ENTRY32)
+					: kernelfile_bzimage(file, kvm_guest, bytes));
+	if (machine_create(&r->m, &own, &what) != 0)
+		fail_msg("machine_create: %s", what);
+	assert_int_equal(bus_add(r->m.ports, GUEST_PORTS, GUEST_PORTS_BYTES, &port_ops, r), 0);
+	assert_int_equal(bus_add(r->m.mmio, GUEST_MMIO, GUEST_MMIO_BYTES, &mmio_ops, r), 0);
+	rig_load(r);
+	machine_resume(&r->m);
+	return r;
+}
+
+/* Returns what went wrong meanwhile. */
+static uint32_t rig_stop(struct rig *r)
+{
+	const uint32_t bad = r->bad;
+
+	machine_destroy(&r->m);
+	close(r->kernel);
+	free(r);
+	return bad;
+}
+
+/* Waits until the guest has reported so much, or ended. */
+static void rig_wait(struct rig *r, uint32_t reports)
+{
+	struct timespec until;
+	int ret = 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += WAIT_S;
+	pthread_mutex_lock(&r->lock);
+	while (r->count < reports && r->ends == 0 && ret == 0)
+		ret = pthread_cond_timedwait(&r->news, &r->lock, &until);
+	pthread_mutex_unlock(&r->lock);
+	if (ret)
+		fail_msg("the guest was silent for %d s after %u reports", WAIT_S, r->count);
+}
+
+static void rig_wait_end(struct rig *r, enum guest_end end)
+{
+	rig_wait(r, UINT32_MAX);
+	if (r->end != end)
+		fail_msg("the guest ended otherwise: %s", guest_end_text(r->end));
+	assert_int_equal(machine_end(&r->m), end);
+}
+
+static void assert_reports(const struct rig *r, const uint32_t *want, uint32_t count)
+{
+	for (uint32_t i = 0; i < count && i < r->count; i++)
+		if (r->reports[i] != want[i])
+			fail_msg("report %u is 0x%x, not 0x%x", i, r->reports[i], want[i]);
+	assert_int_equal(r->count, count);
+}
+
+static void test_entry64(void **state)
+{
+	(void)state;
+	struct rig *r = rig_start(1, false, "entry");
+
+	rig_wait_end(r, GUEST_END_POWER_OFF);
+	/* KVM sets bits of its own in CR0 on some CPUs: ET, and NE with VMX. */
+	assert_int_equal(r->count, 14);
+	assert_int_equal(r->reports[3] & 0x80000001u, 0x80000001u);
+	r->reports[3] = 0x80000011;
+	assert_true(r->reports[11] & 1u << 31); /* hypervisor */
+	assert_false(r->reports[11] & (1u << 5 | 1u << 3));
+	r->reports[11] = 0;
+	const uint32_t want[] = { BOOT_CS,
+				  BOOT_DS,
+				  BOOT_DS,
+				  0x80000011,
+				  LAYOUT_PAGE_TABLES,
+				  0x20,
+				  0x500,
+				  LAYOUT_BOOT_PARAMS,
+				  LAYOUT_STACK,
+				  2,
+				  0,
+				  0,
+				  0x14,
+				  GUEST_DONE };
+
+	assert_reports(r, want, ARRAY_SIZE(want));
+	assert_int_equal(rig_stop(r), 0);
+}
+
+static void test_entry32(void **state)
+{
+	(void)state;
+	struct rig *r = rig_start(1, true, "entry");
+
+	rig_wait_end(r, GUEST_END_POWER_OFF);
+	assert_int_equal(r->count, 12);
+	assert_int_equal(r->reports[3] & 0x80000001u, 1); /* protected, not paged */
+	r->reports[3] = 0x11;
+	const uint32_t want[] = { BOOT_CS,    BOOT_DS,
+				  BOOT_DS,    0x11,
+				  0,          LAYOUT_BOOT_PARAMS,
+				  0x336ec578, 1,
+				  'e',        0x20445352 /* "RSD " */,
+				  5,          GUEST_DONE };
+
+	assert_reports(r, want, ARRAY_SIZE(want));
+	assert_int_equal(rig_stop(r), 0);
+}
+
+static void test_io(void **state)
+{
+	(void)state;
+	struct rig *r = rig_start(1, false, "io");
+
+	rig_wait_end(r, GUEST_END_POWER_OFF);
+	const uint32_t want[] = { 0x55667788, 0x11223344, 0x55667788, 0x7788,    0x88,
+				  0x55667788, 0x11223344, 0xffffffff, 0xffffffff };
+
+	assert_reports(r, want, ARRAY_SIZE(want));
+	r->string[r->string_bytes] = '\0';
+	assert_string_equal(r->string, "mayfly"
+				       "mayfly"
+				       "mayfly42"
+				       "abcdefghijklmnop");
+	assert_int_equal(r->mmio_sizes, 1 | 2 | 4 | 8);
+	assert_memory_equal(r->mmio + 0xffd, "\x88\x77\x66\x55\x44\x33\x22\x11", 8);
+	assert_int_equal(rig_stop(r), 0);
+}
+
+/* The n-th report after the first is what it should be; nothing else has come. */
+static void expect_interrupt(struct rig *r, uint32_t n, uint32_t value)
+{
+	rig_wait(r, n + 1);
+	assert_int_equal(r->count, n + 1);
+	assert_int_equal(r->reports[n], value);
+}
+
+static void test_interrupts(void **state)
+{
+	const uint64_t one = 1;
+	int pin = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
+	    msi = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	struct rig *r = rig_start(1, false, "q");
+	uint32_t gsi = 0, n = 0;
+
+	(void)state;
+	assert_int_equal(vm_irqfd(&r->m.vm, GUEST_PIN, pin, true), 0);
+	assert_int_equal(vm_msi_alloc(&r->m.vm, &gsi), 0);
+	assert_int_equal(vm_irqfd(&r->m.vm, gsi, msi, true), 0);
+	rig_wait(r, 1);
+	assert_int_equal(r->reports[0], GUEST_DONE);
+	/* Inert until it has a route. */
+	assert_int_equal(write(msi, &one, sizeof(one)), sizeof(one));
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(write(pin, &one, sizeof(one)), sizeof(one));
+		expect_interrupt(r, ++n, 0x40);
+	}
+	assert_int_equal(vm_msi_set(&r->m.vm, gsi, LAYOUT_LAPIC, GUEST_MSI_VECTOR), 0);
+	assert_int_equal(vm_msi_set(&r->m.vm, gsi, LAYOUT_LAPIC, GUEST_MSI_VECTOR), 0);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(write(msi, &one, sizeof(one)), sizeof(one));
+		expect_interrupt(r, ++n, GUEST_MSI_VECTOR);
+	}
+	assert_int_equal(acpi_power_button(&r->m.acpi), 0);
+	expect_interrupt(r, ++n, 0x4200 | GED_POWER_BUTTON);
+	assert_int_equal(vm_pulse(&r->m.vm, LAYOUT_GSI_GED), 0);
+	expect_interrupt(r, ++n, 0x4200); /* read once, and gone */
+	/* Taken off, the eventfd keeps what is pending until it is back. */
+	assert_int_equal(vm_irqfd(&r->m.vm, gsi, msi, false), 0);
+	assert_int_equal(write(msi, &one, sizeof(one)), sizeof(one));
+	assert_int_equal(write(pin, &one, sizeof(one)), sizeof(one));
+	expect_interrupt(r, ++n, 0x40);
+	assert_int_equal(vm_irqfd(&r->m.vm, gsi, msi, true), 0);
+	expect_interrupt(r, ++n, GUEST_MSI_VECTOR);
+	assert_int_equal(vm_irqfd(&r->m.vm, gsi, msi, false), 0);
+	vm_msi_free(&r->m.vm, gsi);
+	assert_int_equal(rig_stop(r), 0);
+	close(pin);
+	close(msi);
+}
+
+static void test_second_cpu(void **state)
+{
+	const uint32_t want[] = { 0xa1, GUEST_DONE };
+
+	(void)state;
+	struct rig *r = rig_start(2, false, "ap");
+
+	rig_wait_end(r, GUEST_END_POWER_OFF);
+	assert_reports(r, want, ARRAY_SIZE(want));
+	assert_int_equal(rig_stop(r), 0);
+}
+
+static uint64_t progress(struct rig *r, uint32_t counter)
+{
+	pthread_mutex_lock(&r->lock);
+	const uint64_t n = r->counters[counter].given;
+
+	pthread_mutex_unlock(&r->lock);
+	return n;
+}
+
+static void wait_progress(struct rig *r, uint32_t counter, uint64_t beyond)
+{
+	const uint64_t until = now_ns() + WAIT_S * NS_PER_S;
+
+	while (progress(r, counter) <= beyond) {
+		if (now_ns() > until)
+			fail_msg("counter %u stands still", counter);
+		sched_yield();
+	}
+}
+
+/* Each answer given must reach the guest once, however often it is stopped in between. */
+static void test_pause_under_load(void **state)
+{
+	(void)state;
+	struct rig *r = rig_start(2, false, "load");
+
+	for (uint32_t i = 0; i < 1000; i++) {
+		const struct timespec nap = { .tv_nsec = i % 8 * 37000 };
+
+		nanosleep(&nap, NULL);
+		machine_pause(&r->m);
+		const struct counter before[3] = { r->counters[0], r->counters[1], r->counters[2] };
+
+		if (i % 100 == 0)
+			nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+		assert_memory_equal(before, r->counters, sizeof(before));
+		machine_resume(&r->m);
+		if (i % 10 == 0)
+			wait_progress(r, i % 3, before[i % 3].given);
+	}
+	machine_pause(&r->m);
+	machine_pause(&r->m);
+	assert_int_equal(r->count, 1); /* the second CPU's first word; no complaint */
+	assert_int_equal(r->reports[0], 0xa1);
+	assert_true(r->counters[0].given > 100 && r->counters[1].given > 100);
+	assert_true(r->counters[0].given - r->counters[0].returned <= 1);
+	assert_true(r->counters[1].given - r->counters[1].returned <= 1);
+	assert_int_equal(rig_stop(r), 0);
+}
+
+/* An answer that was given when the pause came is in the guest's register, not on its way. */
+static void test_pause_completes_io(void **state)
+{
+	struct kvm_regs regs;
+
+	(void)state;
+	struct rig *r = rig_start(2, false, "load");
+
+	for (uint32_t i = 0; i < 50; i++) {
+		wait_progress(r, 0, progress(r, 0));
+		machine_pause(&r->m);
+		assert_int_equal(ioctl(vcpus_fd(r->m.vcpus, 0), KVM_GET_REGS, &regs), 0);
+		/* rbx: answers of the port compared so far, rcx: of memory; rax may hold one more. */
+		const uint32_t port = (uint32_t)regs.rbx, mmio = (uint32_t)regs.rcx;
+
+		assert_true(port == r->counters[0].given || (uint32_t)regs.rax == port + 1);
+		assert_true(r->counters[0].given - port <= 1);
+		assert_true(mmio == r->counters[2].given || (uint32_t)regs.rax == mmio + 1);
+		assert_true(r->counters[2].given - mmio <= 1);
+		machine_resume(&r->m);
+	}
+	assert_int_equal(rig_stop(r), 0);
+}
+
+/* A CPU in a loop without exits, in HLT with interrupts off, waiting for SIPI: all can be paused. */
+static void test_pause_anywhere(void **state)
+{
+	static const char *const modes[] = { "j", "h" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		struct rig *r = rig_start(2, false, modes[i]);
+
+		for (int k = 0; k < 50; k++) {
+			nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
+			machine_pause(&r->m);
+			machine_resume(&r->m);
+		}
+		assert_int_equal(machine_end(&r->m), GUEST_END_NONE);
+		assert_int_equal(rig_stop(r), 0);
+	}
+}
+
+static void test_reset(void **state)
+{
+	const uint32_t want[] = {
+		1,    0xa1,                                           /* before */
+		2,    0x20,       0x500, 0xc06, 0xff, 0x700, 0x10000, /* as after power-on */
+		0xa1, GUEST_DONE,
+	};
+
+	(void)state;
+	struct rig *r = rig_start(2, false, "r");
+
+	rig_wait_end(r, GUEST_END_RESET);
+	assert_int_equal(r->ends, 1);
+	machine_pause(&r->m);
+	r->ends = 0;
+	r->end = GUEST_END_NONE;
+	rig_load(r);
+	assert_int_equal(machine_end(&r->m), GUEST_END_NONE);
+	machine_resume(&r->m);
+	rig_wait_end(r, GUEST_END_POWER_OFF);
+	if (r->count > 5)
+		r->reports[5] |= 0x400; /* fixed ranges on or off does not matter */
+	assert_reports(r, want, ARRAY_SIZE(want));
+	assert_int_equal(rig_stop(r), 0);
+}
+
+static void test_triple_fault(void **state)
+{
+	(void)state;
+	struct rig *r = rig_start(2, false, "t");
+
+	for (int i = 0; i < 3; i++) {
+		rig_wait_end(r, GUEST_END_TRIPLE_FAULT);
+		assert_int_equal(r->ends, 1);
+		/* A CPU that has died takes no part, but can be paused, and reset. */
+		machine_pause(&r->m);
+		machine_resume(&r->m);
+		machine_pause(&r->m);
+		assert_int_equal(r->ends, 1);
+		r->ends = 0;
+		rig_load(r);
+		machine_resume(&r->m);
+	}
+	rig_wait_end(r, GUEST_END_TRIPLE_FAULT);
+	assert_int_equal(rig_stop(r), 0);
+}
+
+static void test_panic(void **state)
+{
+	const uint32_t want[] = { 1 };
+
+	(void)state;
+	struct rig *r = rig_start(1, false, "p");
+
+	rig_wait_end(r, GUEST_END_PANIC);
+	assert_reports(r, want, ARRAY_SIZE(want));
+	assert_int_equal(rig_stop(r), 0);
+}
+
+/* Regions come and go while the guest runs; slots that stay are not touched. */
+static void test_memory_slots(void **state)
+{
+	struct memmap extra;
+	const struct memmap_config config = {
+		.bytes = 4 << 20, .pages = MEM_PAGES_4K, .node = -1, .phys_bits = 40
+	};
+	const char *what;
+
+	(void)state;
+	struct rig *r = rig_start(2, false, "load");
+	struct box_memory epoch = r->m.memory.epoch;
+
+	assert_int_equal(memmap_create(&extra, &config, &what), 0);
+	for (int i = 0; i < 20; i++) {
+		epoch.map.regions[1] = extra.epoch.map.regions[0];
+		epoch.map.regions[1].gpa = LAYOUT_RAM_HIGH;
+		epoch.map.count = 2;
+		assert_int_equal(vm_set_memory(&r->m.vm, &epoch), 0);
+		assert_int_equal(r->m.vm.slots[1].gpa, LAYOUT_RAM_HIGH);
+		epoch.map.count = 1;
+		assert_int_equal(vm_set_memory(&r->m.vm, &epoch), 0);
+		assert_int_equal(r->m.vm.slots[1].bytes, 0);
+		assert_int_equal(r->m.vm.slots[0].bytes, MEMORY_BYTES);
+	}
+	wait_progress(r, 0, progress(r, 0));
+	assert_int_equal(rig_stop(r), 0);
+	memmap_destroy(&extra);
+}
+
+static void test_msi_pool(void **state)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	const char *what;
+	uint32_t gsi, last = 0;
+
+	(void)state;
+	assert_non_null(vm);
+	assert_int_equal(vm_create(vm, &what), 0);
+	for (uint32_t i = LAYOUT_GSI_MSI; i < LAYOUT_GSI_MAX; i++) {
+		assert_int_equal(vm_msi_alloc(vm, &gsi), 0);
+		assert_true(gsi >= LAYOUT_GSI_MSI && gsi < LAYOUT_GSI_MAX && gsi != last);
+		last = gsi;
+	}
+	assert_int_equal(vm_msi_alloc(vm, &gsi), -ENOSPC);
+	assert_int_equal(vm_msi_set(vm, last, LAYOUT_LAPIC, 0x41), 0);
+	vm_msi_free(vm, last);
+	assert_int_equal(vm_msi_alloc(vm, &gsi), 0);
+	assert_int_equal(gsi, last);
+	assert_false(vm->msi[gsi].set);
+	vm_destroy(vm);
+	free(vm);
+}
+
+static void test_doorbell(void **state)
+{
+	int bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	uint64_t count = 0;
+	struct vm *vm;
+
+	(void)state;
+	/* The guest's third write to MMIO is one of two bytes. */
+	struct rig *r = rig_start(1, false, "h");
+
+	vm = &r->m.vm;
+	machine_pause(&r->m);
+	assert_int_equal(vm_doorbell(vm, GUEST_MMIO + 0x30, bell, true), 0);
+	assert_int_equal(vm_doorbell(vm, GUEST_MMIO + 0x30, bell, true), -EEXIST);
+	r->cmdline = "io";
+	rig_load(r);
+	machine_resume(&r->m);
+	rig_wait_end(r, GUEST_END_POWER_OFF);
+	assert_int_equal(read(bell, &count, sizeof(count)), sizeof(count));
+	assert_int_equal(count, 1);
+	assert_int_equal(r->reports[3], 0); /* it did not reach the bus */
+	assert_int_equal(vm_doorbell(vm, GUEST_MMIO + 0x30, bell, false), 0);
+	assert_int_equal(vm_doorbell(vm, GUEST_MMIO + 0x30, bell, false), -ENOENT);
+	assert_int_equal(rig_stop(r), 0);
+	close(bell);
+}
+
+static void test_most_cpus(void **state)
+{
+	const uint32_t want[] = { 0xa1, GUEST_DONE };
+	const struct vcpus_config none = { .count = 0 }, many = { .count = LAYOUT_CPUS_MAX + 1 };
+	struct vcpus *vcpus;
+	const char *what;
+
+	(void)state;
+	assert_int_equal(vcpus_create(&vcpus, &none, &what), -EINVAL);
+	assert_int_equal(vcpus_create(&vcpus, &many, &what), -EINVAL);
+	struct rig *r = rig_start(LAYOUT_CPUS_MAX, false, "ap");
+
+	rig_wait_end(r, GUEST_END_POWER_OFF);
+	assert_reports(r, want, ARRAY_SIZE(want));
+	machine_pause(&r->m);
+	assert_int_equal(rig_stop(r), 0);
+}
+
+/* 77 with the reason, where there is no KVM. */
+static int probe(void)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	const char *what;
+
+	if (!vm || vm_create(vm, &what) != 0) {
+		printf("%s\n", vm ? what : "out of memory");
+		free(vm);
+		return 77;
+	}
+	vm_destroy(vm);
+	free(vm);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_entry64),
+		cmocka_unit_test(test_entry32),
+		cmocka_unit_test(test_io),
+		cmocka_unit_test(test_interrupts),
+		cmocka_unit_test(test_second_cpu),
+		cmocka_unit_test(test_pause_under_load),
+		cmocka_unit_test(test_pause_completes_io),
+		cmocka_unit_test(test_pause_anywhere),
+		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_triple_fault),
+		cmocka_unit_test(test_panic),
+		cmocka_unit_test(test_memory_slots),
+		cmocka_unit_test(test_msi_pool),
+		cmocka_unit_test(test_doorbell),
+		cmocka_unit_test(test_most_cpus),
+	};
+	const int unusable = probe();
+
+	return unusable ? unusable : cmocka_run_group_tests_name("kvm", tests, NULL, NULL);
+}

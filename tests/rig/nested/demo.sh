@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# demo.sh: `make demo`.  A stock Debian kernel under mayfly makes, mounts and loads a file system while
+# each of its devices is replaced 100 times; demo-run.sh is the demo proper.
+#
+# Where this machine's KVM can run a stock kernel (VMX or SVM) it runs here; else in the nested rig,
+# where QEMU emulates a machine with SVM: slower, but the same KVM code, kernel and mayfly.
+# DEMO_RIG=host or nested decides otherwise; DEMO_TIMES=N replaces each device N times.
+set -eu -o pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/rig/nested/lib.sh disable=SC1091
+. "$here/lib.sh"
+
+# Why the host's KVM will not do, or nothing.
+host_lacks() {
+	if ! [ -e /dev/kvm ]; then
+		echo "there is no /dev/kvm here"
+	elif ! [ -r /dev/kvm ] || ! [ -w /dev/kvm ]; then
+		echo "$(id -un) may not use /dev/kvm (group $(stat -c %G /dev/kvm))"
+	elif ! grep -qwE '^flags.*(vmx|svm)' /proc/cpuinfo; then
+		echo "this machine's CPU shows neither VMX nor SVM"
+	fi
+}
+
+on_host() {
+	scratch DEMO_DIR
+	export DEMO_DIR DEMO_KERNEL=$NESTED/kernel/vmlinuz DEMO_INITRD=$NESTED/guest.cpio
+	PATH=$TOP/build:$NESTED:$PATH "$here/demo-run.sh"
+}
+
+# Everything there takes some thirty times as long, and more on a busy machine.
+in_nested() {
+	local name vars=()
+	for name in DEMO_TIMES DEMO_IN_FLIGHT DEMO_CPUS DEMO_WRITERS DEMO_DISK; do
+		[ -z "${!name-}" ] || vars+=(--env "$name=${!name}")
+	done
+	"$here/nested.sh" --mem 2048 --timeout "${DEMO_TIMEOUT:-1200}" \
+		--env DEMO_KERNEL=/l2/vmlinuz --env DEMO_INITRD=/l2/initrd --env DEMO_DIR=/tmp \
+		--env DEMO_SLOW=5 ${vars[@]+"${vars[@]}"} "$here/demo-run.sh"
+}
+
+[ -x "$TOP/build/mayfly" ] || die "build/mayfly is missing: make"
+"$here/fetch.sh"
+"$here/build-images.sh"
+lacks=$(host_lacks)
+rig=${DEMO_RIG:-$([ -z "$lacks" ] && echo host || echo nested)}
+case $rig in
+host)
+	echo "demo: on this machine's own KVM, kernel $(cat "$NESTED/kernel/done")"
+	on_host
+	;;
+nested)
+	echo "demo: ${lacks:-DEMO_RIG says nested}: a stock kernel cannot run on its KVM, so this is the nested rig:"
+	echo "demo: mayfly runs in an emulated machine with SVM, where everything takes many times as long"
+	in_nested
+	;;
+*) die "DEMO_RIG is host or nested" ;;
+esac

@@ -1,0 +1,122 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# /init of the guest that `make demo` boots under mayfly: a stock kernel, busybox, e2fsprogs.
+#
+# Makes and mounts ext4 on the first virtio disk, puts all devices under load (guestload) until the
+# second disk says "stop", checks everything that was written, checks the file system, prints
+#
+#   DEMO-GUEST: files=.. bytes=.. verified=.. errors=.. rng_bytes=.. ticks=.. kept=.. md5=ok fsck=clean kernel_messages=..
+#
+# on the console and on the serial port, and powers off.  kernel_messages counts what the kernel said
+# since the load began at warning level or about the devices.  Kernel command line:
+#   demo.seconds=N   the longest run (default 600)
+#   demo.writers=N   how many write at a time (default 12)
+#   demo.disk=NAME, demo.control=NAME   default vda, vdb; control `none`: run for demo.seconds
+export PATH=/bin:/sbin:/usr/bin:/usr/sbin
+MARK='demo: the load begins'
+
+mount -t proc none /proc
+mount -t sysfs none /sys
+mount -t devtmpfs none /dev
+mount -t tmpfs none /run
+
+param() {
+	value=$(sed -nE "s/(^|.* )$1=([^ ]*).*/\2/p" /proc/cmdline)
+	echo "${value:-$2}"
+}
+
+# Waits for a file that a driver is about to make.
+await() {
+	n=0
+	while ! [ -e "$1" ]; do
+		[ $n -lt 100 ] || return 1
+		usleep 50000
+		n=$((n + 1))
+	done
+}
+
+report() {
+	echo "DEMO-GUEST: $*"
+	! [ -c /dev/ttyS0 ] || echo "DEMO-GUEST: $*" >/dev/ttyS0
+}
+
+end() {
+	sync
+	poweroff -f
+	sleep 60
+}
+
+fail() {
+	report "failed: $*"
+	dmesg | tail -n 30
+	end
+}
+
+# What the kernel said since the load began: `<PRIORITY>[ time] text` a line.  -1: the mark is gone,
+# so some of it is lost.  Left out: the line of a mount, and what a slow host alone makes it say.
+kernel_messages() {
+	dmesg -r | awk -v mark="$MARK" '
+		index($0, mark) { on = 1; n = 0; next }
+		!on { next }
+		/EXT4-fs \(vd[a-z]\): (un)?mount(ed|ing) filesystem/ { next }
+		/(hrtimer|perf): interrupt took/ { next }
+		{ p = $0; sub(/^</, "", p); sub(/>.*/, "", p) }
+		p % 8 <= 4 || /vd[a-z]|virtio|hwrng|hvc|ttyS|I\/O error/ { n++; print > "/run/said" }
+		END { print on ? n + 0 : -1 }'
+}
+
+for module in virtio_pci virtio_blk virtio_console virtio-rng button evdev; do
+	modprobe $module || echo "modprobe $module failed" >>/run/early
+done
+if await /dev/hvc0; then
+	exec </dev/hvc0 >/dev/hvc0 2>&1
+else
+	exec </dev/ttyS0 >/dev/ttyS0 2>&1
+	fail "there is no console"
+fi
+stty -echo -opost
+! [ -e /run/early ] || cat /run/early
+
+disk=/dev/$(param demo.disk vda)
+control=/dev/$(param demo.control vdb)
+[ "$control" = /dev/none ] && control=
+await "$disk" || fail "there is no $disk"
+[ -z "$control" ] || await "$control" || fail "there is no $control"
+echo "DEMO-GUEST: up after $(cut -d ' ' -f 1 /proc/uptime) s, $(uname -r), $(nproc) CPUs"
+
+mkfs.ext4 -q -F "$disk" || fail "mkfs.ext4"
+mkdir -p /mnt
+mount -t ext4 -o discard "$disk" /mnt || fail "mount"
+echo "DEMO-GUEST: $disk carries ext4 after $(cut -d ' ' -f 1 /proc/uptime) s"
+
+# For these the witness is not of our own making.
+mkdir /mnt/fixed /mnt/load
+for i in 1 2 3 4; do
+	dd if=/dev/urandom of=/mnt/fixed/$i bs=32k count=1 2>/dev/null || fail "write"
+done
+(cd /mnt/fixed && md5sum [0-9] >/run/sums) || fail "read"
+sync
+echo 3 >/proc/sys/vm/drop_caches
+
+echo "<6>$MARK" >/dev/kmsg
+# shellcheck disable=SC2086 # no control disk, no argument
+guestload run /mnt/load "$(param demo.seconds 600)" "$(param demo.writers 12)" $control >/run/load &
+load=$!
+tail -f /run/load &
+tail=$!
+wait $load
+kill $tail
+sums=$(tail -n 1 /run/load)
+
+umount /mnt || fail "umount"
+if e2fsck -fn "$disk" >/run/fsck 2>&1; then fsck=clean; else fsck=errors; fi
+[ $fsck = clean ] || cat /run/fsck
+mount -t ext4 "$disk" /mnt || fail "mount again"
+if (cd /mnt/fixed && md5sum -c /run/sums >/run/md5 2>&1); then md5=ok; else md5=wrong; fi
+kept=$(guestload check /mnt/load | tee /run/kept | sed -nE 's/^files=([0-9]*) .* errors=0 .*/\1/p')
+[ -n "$kept" ] || cat /run/kept
+umount /mnt || fail "umount again"
+said=$(kernel_messages)
+[ "$said" = 0 ] || cat /run/said
+report "$sums kept=${kept:-wrong} md5=$md5 fsck=$fsck kernel_messages=$said"
+end

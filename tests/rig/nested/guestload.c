@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * guestload: the load that runs in the guest of `make demo`, a static program so that the guest's
+ * initial file system needs no libraries for it.
+ *
+ *   guestload run DIR SECONDS WRITERS [DEVICE]   until DEVICE's first bytes are "stop", or SECONDS
+ *   guestload check DIR                          verifies what a run left behind
+ *
+ * Theory of operation.  Every file describes its own content: each 4 KiB block carries the writer,
+ * the round, its own number and the number of blocks, and the rest of it follows from those.  So a
+ * block that was lost, torn, misplaced, or is from an earlier round, shows when it is read.  Writers
+ * write a file, fsync it, read it back from the disk (O_DIRECT; one in four buffered, then with the
+ * caches dropped), compare each byte, and keep the last two files.  There are many of them so that
+ * the disk nearly always has a request in flight: only when all of them compute at once it has none.
+ * Further processes read /dev/hwrng and write numbered lines to the console and the serial port,
+ * which the host checks for gaps.
+ *
+ * The last line is `files=.. bytes=.. verified=.. errors=.. rng_bytes=.. ticks=..`.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BLOCK 4096u
+#define CHUNK_BLOCKS 32u /* the largest single write or read */
+#define FILE_BLOCKS 256u /* the largest file */
+#define WORKERS_MAX 64
+#define MAGIC 0x6d6179666c793031ull
+#define RNG_BYTES 512
+#define RNG_PAUSE_MS 20
+#define CONSOLE_PAUSE_MS 100
+#define SERIAL_PAUSE_MS 500
+
+struct block {
+	uint64_t magic;
+	uint64_t writer;
+	uint64_t round;
+	uint64_t number;
+	uint64_t blocks; /* of the file */
+	uint64_t body[BLOCK / 8 - 5];
+};
+_Static_assert(sizeof(struct block) == BLOCK, "a block is a block");
+
+struct counters { /* of one worker; in memory shared with the parent */
+	uint64_t files, bytes, verified, errors, rng_bytes, ticks;
+};
+
+struct shared {
+	volatile int stop;
+	struct counters workers[WORKERS_MAX];
+};
+
+struct worker {
+	struct shared *shared;
+	struct counters *count;
+	const char *dir;
+	unsigned int number;
+};
+
+static void complain(struct counters *count, const char *what, const char *path, int err)
+{
+	count->errors++;
+	printf("guestload: %s %s: %s\n", what, path, err ? strerror(err) : "wrong content");
+}
+
+static void pause_ms(unsigned int ms)
+{
+	const struct timespec t = { ms / 1000, (long)(ms % 1000) * 1000000 };
+
+	nanosleep(&t, NULL);
+}
+
+static uint64_t mix(uint64_t x)
+{
+	x ^= x >> 33;
+	x *= 0xff51afd7ed558ccdull;
+	x ^= x >> 33;
+	x *= 0xc4ceb9fe1a85ec53ull;
+	return x ^ (x >> 33);
+}
+
+/* ---- blocks ---- */
+
+static void block_make(struct block *b, uint64_t writer, uint64_t round, uint64_t n,
+		       uint64_t blocks)
+{
+	const uint64_t step = mix(writer << 48 ^ round << 16 ^ n) | 1;
+	uint64_t word = step;
+
+	*b = (struct block){ MAGIC, writer, round, n, blocks, { 0 } };
+	for (size_t i = 0; i < sizeof(b->body) / sizeof(b->body[0]); i++, word += step)
+		b->body[i] = word;
+}
+
+static bool block_holds(const struct block *b, uint64_t writer, uint64_t round, uint64_t n,
+			uint64_t blocks)
+{
+	struct block want;
+
+	block_make(&want, writer, round, n, blocks);
+	return memcmp(b, &want, sizeof(want)) == 0;
+}
+
+static struct block *buffer_make(void)
+{
+	void *p = mmap(NULL, CHUNK_BLOCKS * BLOCK, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (p == MAP_FAILED)
+		abort();
+	return p;
+}
+
+/* ---- writers ---- */
+
+struct job {
+	char path[512];
+	uint64_t round;
+	unsigned int blocks;
+	bool direct;
+};
+
+/* Pieces of differing size, so that requests differ. */
+static unsigned int piece(const struct job *job, unsigned int at)
+{
+	const unsigned int want = (unsigned int)(mix(job->round * 1000 + at) % CHUNK_BLOCKS) + 1;
+
+	return want < job->blocks - at ? want : job->blocks - at;
+}
+
+/* What a read or write of n blocks returned, as an error number. */
+static int transferred(ssize_t ret, unsigned int n)
+{
+	if (ret < 0)
+		return errno;
+	return ret == (ssize_t)(n * BLOCK) ? 0 : EIO;
+}
+
+static int file_write(struct worker *w, const struct job *job, struct block *buffer)
+{
+	const int flags = O_WRONLY | O_CREAT | O_TRUNC | (job->direct ? O_DIRECT : 0);
+	const int fd = open(job->path, flags, 0600);
+	int ret = fd < 0 ? errno : 0;
+	unsigned int n;
+
+	for (unsigned int at = 0; at < job->blocks && ret == 0; at += n) {
+		n = piece(job, at);
+		for (unsigned int i = 0; i < n; i++)
+			block_make(&buffer[i], w->number, job->round, at + i, job->blocks);
+		ret = transferred(pwrite(fd, buffer, n * BLOCK, (off_t)at * BLOCK), n);
+		w->count->bytes += n * BLOCK;
+	}
+	if (ret == 0 && fsync(fd) != 0)
+		ret = errno;
+	if (fd >= 0 && close(fd) != 0 && ret == 0)
+		ret = errno;
+	return ret;
+}
+
+static void drop_caches(int fd)
+{
+	const int caches = open("/proc/sys/vm/drop_caches", O_WRONLY);
+
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	if (caches < 0 || write(caches, "1", 1) != 1)
+		printf("guestload: caches are not dropped: %s\n", strerror(errno));
+	if (caches >= 0)
+		close(caches);
+}
+
+static int file_verify(struct worker *w, const struct job *job, struct block *buffer)
+{
+	const int fd = open(job->path, O_RDONLY | (job->direct ? O_DIRECT : 0));
+	int ret = fd < 0 ? errno : 0;
+	unsigned int n;
+
+	if (ret == 0 && !job->direct)
+		drop_caches(fd);
+	for (unsigned int at = 0; at < job->blocks && ret == 0; at += n) {
+		n = piece(job, at);
+		ret = transferred(pread(fd, buffer, n * BLOCK, (off_t)at * BLOCK), n);
+		for (unsigned int i = 0; i < n && ret == 0; i++) {
+			if (!block_holds(&buffer[i], w->number, job->round, at + i, job->blocks))
+				complain(w->count, "verify", job->path, 0);
+			else
+				w->count->verified += BLOCK;
+		}
+	}
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+static void writer_round(struct worker *w, uint64_t round, struct block *buffer)
+{
+	struct job job = {
+		.round = round,
+		.blocks = (unsigned int)(mix(w->number * 7919 + round) % FILE_BLOCKS) + 1,
+		.direct = (w->number + round) % 4 != 0,
+	};
+	int ret;
+
+	snprintf(job.path, sizeof(job.path), "%s/w%u.%" PRIu64, w->dir, w->number, round);
+	ret = file_write(w, &job, buffer);
+	if (ret != 0)
+		complain(w->count, "write", job.path, ret);
+	else if ((ret = file_verify(w, &job, buffer)) != 0)
+		complain(w->count, "read", job.path, ret);
+	w->count->files++;
+	if (round < 3)
+		return;
+	snprintf(job.path, sizeof(job.path), "%s/w%u.%" PRIu64, w->dir, w->number, round - 2);
+	if (unlink(job.path) != 0)
+		complain(w->count, "unlink", job.path, errno);
+}
+
+static void writer_main(struct worker *w)
+{
+	struct block *buffer = buffer_make();
+
+	for (uint64_t round = 1; !w->shared->stop && w->count->errors < 20; round++)
+		writer_round(w, round, buffer);
+}
+
+/* ---- the other devices ---- */
+
+static void rng_main(struct worker *w)
+{
+	uint8_t bytes[RNG_BYTES], before[RNG_BYTES] = { 0 };
+	const int fd = open("/dev/hwrng", O_RDONLY);
+
+	if (fd < 0)
+		complain(w->count, "open", "/dev/hwrng", errno);
+	while (fd >= 0 && !w->shared->stop) {
+		const ssize_t n = read(fd, bytes, sizeof(bytes));
+
+		if (n <= 0) {
+			complain(w->count, "read", "/dev/hwrng", n < 0 ? errno : EIO);
+			break;
+		}
+		/* 16 equal bytes by chance would be the first in the life of the universe. */
+		if (n >= 16 && memcmp(bytes, before, 16) == 0)
+			complain(w->count, "read", "/dev/hwrng", 0);
+		memcpy(before, bytes, (size_t)n);
+		w->count->rng_bytes += (uint64_t)n;
+		pause_ms(RNG_PAUSE_MS);
+	}
+}
+
+/* Lines `tick NAME N CHECK`: whoever reads them sees a gap, a repetition, or a garbled one. */
+static void ticker(struct worker *w, const char *path, const char *name, unsigned int ms)
+{
+	const int fd = open(path, O_WRONLY | O_NOCTTY);
+	char line[64];
+
+	if (fd < 0)
+		complain(w->count, "open", path, errno);
+	for (uint64_t n = 1; fd >= 0 && !w->shared->stop; n++) {
+		const int length = snprintf(line, sizeof(line), "tick %s %" PRIu64 " %04x\n", name,
+					    n, (unsigned int)(n * 40503 % 65536));
+
+		if (write(fd, line, (size_t)length) != length) {
+			complain(w->count, "write", path, errno);
+			break;
+		}
+		w->count->ticks++;
+		pause_ms(ms);
+	}
+}
+
+static void console_main(struct worker *w)
+{
+	ticker(w, "/dev/hvc0", "console", CONSOLE_PAUSE_MS);
+}
+
+static void serial_main(struct worker *w)
+{
+	ticker(w, "/dev/ttyS0", "serial", SERIAL_PAUSE_MS);
+}
+
+/* ---- run ---- */
+
+static pid_t start(void (*body)(struct worker *), struct worker *w)
+{
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid != 0)
+		return pid;
+	body(w);
+	fflush(stdout);
+	_exit(0);
+}
+
+/* The first bytes of a disk that the host writes to; past every cache. */
+static bool told_to_stop(int fd, struct block *buffer)
+{
+	return fd >= 0 && pread(fd, buffer, BLOCK, 0) == BLOCK && memcmp(buffer, "stop", 4) == 0;
+}
+
+static void wait_for_end(struct shared *s, const char *device, unsigned int seconds,
+			 unsigned int writers)
+{
+	const time_t end = time(NULL) + (time_t)seconds;
+	const int fd = device != NULL ? open(device, O_RDONLY | O_DIRECT) : -1;
+	struct block *buffer = buffer_make();
+	bool told = false;
+
+	if (device != NULL && fd < 0)
+		complain(&s->workers[WORKERS_MAX - 1], "open", device, errno);
+	while (time(NULL) < end && !told_to_stop(fd, buffer)) {
+		unsigned int running = 0;
+
+		pause_ms(200);
+		for (unsigned int i = 0; i < writers; i++)
+			running += s->workers[i].files > 0;
+		if (!told && running == writers)
+			printf("DEMO-GUEST: load runs, %u writers\n", writers);
+		told |= running == writers;
+		fflush(stdout);
+	}
+	s->stop = 1;
+	if (fd >= 0)
+		close(fd);
+}
+
+static int summary(const struct shared *s)
+{
+	struct counters sum = { 0 };
+
+	for (unsigned int i = 0; i < WORKERS_MAX; i++) {
+		const struct counters *c = &s->workers[i];
+
+		sum.files += c->files;
+		sum.bytes += c->bytes;
+		sum.verified += c->verified;
+		sum.errors += c->errors;
+		sum.rng_bytes += c->rng_bytes;
+		sum.ticks += c->ticks;
+	}
+	printf("files=%" PRIu64 " bytes=%" PRIu64 " verified=%" PRIu64 " errors=%" PRIu64
+	       " rng_bytes=%" PRIu64 " ticks=%" PRIu64 "\n",
+	       sum.files, sum.bytes, sum.verified, sum.errors, sum.rng_bytes, sum.ticks);
+	return sum.errors != 0;
+}
+
+static int run(char **argv)
+{
+	static void (*const others[])(struct worker *) = { rng_main, console_main, serial_main };
+	const unsigned int seconds = (unsigned int)strtoul(argv[1], NULL, 10);
+	const unsigned int writers = (unsigned int)strtoul(argv[2], NULL, 10);
+	struct shared *s =
+		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pids[WORKERS_MAX];
+
+	if (s == MAP_FAILED || writers == 0 || writers > WORKERS_MAX - 4)
+		return 2;
+	for (unsigned int i = 0; i < writers + 3; i++) {
+		struct worker w = { s, &s->workers[i], argv[0], i };
+
+		pids[i] = start(i < writers ? writer_main : others[i - writers], &w);
+		if (pids[i] < 0)
+			complain(w.count, "start", "a worker", errno);
+	}
+	wait_for_end(s, argv[3], seconds, writers);
+	for (unsigned int i = 0; i < writers + 3; i++) {
+		int status = 0;
+
+		if (pids[i] > 0 && (waitpid(pids[i], &status, 0) < 0 || status != 0))
+			complain(&s->workers[i], "wait for", "a worker", ECHILD);
+	}
+	return summary(s);
+}
+
+/* ---- check ---- */
+
+/* Whose file it is, is in its name; how long it is, in its first block. */
+static void check_file(struct worker *w, const char *name, struct block *buffer)
+{
+	struct job job = { .direct = true };
+	int fd;
+
+	if (sscanf(name, "w%u.%" SCNu64, &w->number, &job.round) != 2)
+		return;
+	snprintf(job.path, sizeof(job.path), "%s/%s", w->dir, name);
+	fd = open(job.path, O_RDONLY | O_DIRECT);
+	if (fd < 0 || pread(fd, buffer, BLOCK, 0) != BLOCK || buffer->blocks == 0 ||
+	    buffer->blocks > FILE_BLOCKS)
+		complain(w->count, "check", job.path, 0);
+	else
+		job.blocks = (unsigned int)buffer->blocks;
+	if (fd >= 0)
+		close(fd);
+	const int ret = job.blocks != 0 ? file_verify(w, &job, buffer) : 0;
+
+	if (ret != 0)
+		complain(w->count, "read", job.path, ret);
+	w->count->files++;
+}
+
+static int check(const char *path)
+{
+	static struct shared s;
+	struct worker w = { &s, &s.workers[0], path, 0 };
+	struct block *buffer = buffer_make();
+	DIR *dir = opendir(path);
+	const struct dirent *entry;
+
+	if (dir == NULL) {
+		complain(w.count, "open", path, errno);
+		return summary(&s);
+	}
+	while ((entry = readdir(dir)) != NULL)
+		check_file(&w, entry->d_name, buffer);
+	closedir(dir);
+	return summary(&s);
+}
+
+int main(int argc, char **argv)
+{
+	if ((argc == 5 || argc == 6) && strcmp(argv[1], "run") == 0)
+		return run(argv + 2);
+	if (argc == 3 && strcmp(argv[1], "check") == 0)
+		return check(argv[2]);
+	fprintf(stderr, "usage: guestload run DIR SECONDS WRITERS [DEVICE] | check DIR\n");
+	return 2;
+}
