@@ -191,19 +191,35 @@ static inline struct replacement scene_replaced(struct scene *s, uint64_t seen)
 	return r;
 }
 
-/* Runs a group on one rig with `bytes` of guest memory; begin and end of the group may be NULL. */
-static inline int scene_main(const char *name, struct boxrig *rig, uint64_t bytes,
-			     const struct CMUnitTest *tests, size_t count, CMFixtureFunction begin,
-			     CMFixtureFunction end)
+/* Where images that are files go. */
+static inline const char *scene_dir(void)
+{
+	const char *dir = getenv("TMPDIR");
+
+	return dir != NULL ? dir : "/tmp";
+}
+
+/* A group of tests on one rig with `bytes` of guest memory.  The functions may be NULL. */
+struct scene_group {
+	const char *name;
+	uint64_t bytes;
+	int (*more_memory)(struct boxrig *rig); /* 0: added */
+	CMFixtureFunction begin, end;
+};
+
+/* $TEST: a pattern of the names of those to run. */
+static inline int scene_main(const struct scene_group *group, struct boxrig *rig,
+			     const struct CMUnitTest *tests, size_t count)
 {
 	int ret;
 
 	cmocka_set_test_filter(getenv("TEST"));
 	log_open(2, getenv("DEBUG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
-	if (boxrig_start(rig) != 0 || guestmem_add(&rig->mem, 0, bytes, GUESTMEM_4K) != 0 ||
+	if (boxrig_start(rig) != 0 || guestmem_add(&rig->mem, 0, group->bytes, GUESTMEM_4K) != 0 ||
+	    (group->more_memory != NULL && group->more_memory(rig) != 0) ||
 	    boxrig_supervise(rig) != 0)
 		return 1;
-	ret = _cmocka_run_group_tests(name, tests, count, begin, end);
+	ret = _cmocka_run_group_tests(group->name, tests, count, group->begin, group->end);
 	boxrig_stop(rig);
 	return ret;
 }

@@ -16,14 +16,6 @@
 
 static struct boxrig rig;
 
-/* Where images that are files go. */
-static const char *image_dir(void)
-{
-	const char *dir = getenv("TMPDIR");
-
-	return dir != NULL ? dir : "/tmp";
-}
-
 /* A planned replacement with nothing in its way. */
 static void check_handoff(const struct replacement *r, uint64_t *last)
 {
@@ -139,20 +131,20 @@ static void test_uneven_lanes(void **state)
 static void test_direct(void **state)
 {
 	const struct shape shape = {
-		.device = { .direct = true, .dir = image_dir() },
+		.device = { .direct = true, .dir = scene_dir() },
 		.load = { .align = 4096 },
 		.slow = true,
 	};
 	char path[4096];
 
 	(void)state;
-	snprintf(path, sizeof(path), "%s/direct.XXXXXX", image_dir());
+	snprintf(path, sizeof(path), "%s/direct.XXXXXX", scene_dir());
 	cleanup_fd int probe = mkostemp(path, O_CLOEXEC | O_DIRECT);
 	const int error = errno;
 
 	unlink(path);
 	if (probe < 0 && error == EINVAL) {
-		print_message("no direct I/O on %s\n", image_dir());
+		print_message("no direct I/O on %s\n", scene_dir());
 		skip();
 	}
 	assert_true(probe >= 0);
@@ -162,7 +154,7 @@ static void test_direct(void **state)
 static void test_file(void **state)
 {
 	(void)state;
-	hand_off_often(&(struct shape){ .device = { .dir = image_dir() }, .slow = true });
+	hand_off_often(&(struct shape){ .device = { .dir = scene_dir() }, .slow = true });
 }
 
 static void test_discards(void **state)
@@ -180,7 +172,7 @@ static void test_discards(void **state)
 
 	(void)state;
 	hand_off_often(&shape);
-	file.device.dir = image_dir(); /* where ZERO_RANGE exists */
+	file.device.dir = scene_dir(); /* where ZERO_RANGE exists */
 	file.slow = true;
 	hand_off_often(&file);
 }
@@ -189,7 +181,7 @@ static void test_readonly(void **state)
 {
 	(void)state;
 	hand_off_often(&(struct shape){
-		.device = { .readonly = true, .dir = image_dir() },
+		.device = { .readonly = true, .dir = scene_dir() },
 		.load = { .weights = { [BLKLOAD_READ] = 9, [BLKLOAD_FLUSH] = 1 } },
 		.slow = true,
 	});
@@ -525,5 +517,7 @@ int main(void)
 		scene_test(test_rate_limit_and_deaths),
 	};
 
-	return scene_main("handoff", &rig, 256u << 20, tests, ARRAY_SIZE(tests), NULL, NULL);
+	const struct scene_group group = { .name = "handoff", .bytes = 256u << 20 };
+
+	return scene_main(&group, &rig, tests, ARRAY_SIZE(tests));
 }

@@ -522,5 +522,7 @@ int main(void)
 		scene_test(test_quarantine_and_reset),
 	};
 
-	return scene_main("recovery", &rig, 256u << 20, tests, ARRAY_SIZE(tests), NULL, NULL);
+	const struct scene_group group = { .name = "recovery", .bytes = 256u << 20 };
+
+	return scene_main(&group, &rig, tests, ARRAY_SIZE(tests));
 }
