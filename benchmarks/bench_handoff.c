@@ -166,7 +166,8 @@ static int note_gap(const struct bench *b, uint64_t t0, uint64_t t1, struct hist
 	ret = blkload_pause(&b->load, t0, t1, &gap);
 	if (ret == 0)
 		hist_add(hist, gap);
-	return ret == -ENODATA ? 0 : ret; /* pushed out by a very long one: rather none than wrong */
+	return ret == -ENODATA ? 0
+			       : ret; /* pushed out by a very long one: rather none than wrong */
 }
 
 static int quiet_window(struct bench *b, uint64_t ns, struct hist *hist)
@@ -303,10 +304,11 @@ static void put_windows(json_t *to, const char *name, const struct hist *hist)
 static json_t *section_object(const struct section *s)
 {
 	const struct figures *f = &s->figures;
+	const uint64_t lost = f->load.lost + f->load.errors;
 	json_t *o = json_object();
 
 	bench_put(o, "handoffs", json_integer((json_int_t)f->handoffs));
-	bench_put(o, "lost", json_integer((json_int_t)(f->load.lost + f->load.errors)));
+	bench_put(o, "lost", json_integer((json_int_t)lost));
 	bench_put(o, "duplicated", json_integer((json_int_t)f->load.duplicated));
 	bench_put(o, "corrupted", json_integer((json_int_t)f->load.corrupted));
 	bench_put(o, "drain_p50_us", bench_us(&f->drain, 0.5));
@@ -327,15 +329,14 @@ static json_t *section_object(const struct section *s)
 static void report_section(struct report *report, const struct section *s)
 {
 	json_t *o = section_object(s);
-	const char *key;
-	json_t *value;
 
 	if (s->name != NULL) {
 		report_json(report, s->name, o);
 		return;
 	}
-	json_object_foreach(o, key, value)
-		report_json(report, key, json_incref(value));
+	for (void *at = json_object_iter(o); at != NULL; at = json_object_iter_next(o, at))
+		report_json(report, json_object_iter_key(at),
+			    json_incref(json_object_iter_value(at)));
 	json_decref(o);
 }
 
@@ -392,8 +393,8 @@ static bool report_ratios(struct report *report)
 		json_t *o = json_object();
 		char name[32];
 
-		ret = ratio_measure(&rig.rig, &dev_program, depths[i], RATIO_PAIRS,
-				    RATIO_RUN_MS, &r);
+		ret = ratio_measure(&rig.rig, &dev_program, depths[i], RATIO_PAIRS, RATIO_RUN_MS,
+				    &r);
 		ok = ok && ret == 0 && r.clean;
 		snprintf(name, sizeof(name), "sealed_ratio_qd%u", depths[i]);
 		report_f64(report, name, r.median);
@@ -408,39 +409,48 @@ static bool report_ratios(struct report *report)
 	if (ret != 0)
 		fprintf(stderr, "bench-handoff: throughput: %s\n", strerror(-ret));
 	/* What differs besides the seal. */
-	bench_put(all, "compiled", json_string("both -O2; hosted with vector registers, sealed "
-					       "with -mgeneral-regs-only"));
+	bench_put(all, "compiled",
+		  json_string("both -O2; hosted with vector registers, sealed "
+			      "with -mgeneral-regs-only"));
 	report_json(report, "throughput", all);
 	bench_rig_stop(&rig);
 	return ok && ret == 0;
 }
 
+/* Every section, with round trips between them. */
+static int run_sections(struct report *report, const struct bench_args *args)
+{
+	struct hist *rtt = calloc(1, sizeof(*rtt));
+	int ret = rtt == NULL ? -ENOMEM : 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sections) && ret == 0; i++) {
+		ret = bench_rtt(rtt, RTT_COUNT);
+		if (ret == 0)
+			ret = run_section(&sections[i], report, args);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
+		report_section(report, &sections[i]);
+	if (ret == 0)
+		report_json(report, "rtt_p50_us", bench_us(rtt, 0.5));
+	else
+		fprintf(stderr, "bench-handoff: %s\n", strerror(-ret));
+	free(rtt);
+	return ret;
+}
+
 int main(int argc, char **argv)
 {
-	struct bench_args args = { .count = 20000, .seconds = 240 };
-	struct hist *rtt = calloc(1, sizeof(*rtt));
+	struct bench_args args = { .count = 20000, .seconds = 220 };
 	struct report *report;
-	bool good = true;
-	int ret = rtt == NULL ? -ENOMEM : 0;
+	bool good;
 
 	if (bench_args(argc, argv, &args) != 0)
 		return 2;
 	log_open(STDERR_FILENO, LOG_LEVEL_WARN);
 	report = report_begin("handoff");
-	for (size_t i = 0; i < ARRAY_SIZE(sections) && ret == 0; i++) {
-		ret = bench_rtt(rtt, RTT_COUNT);
-		if (ret == 0)
-			ret = run_section(&sections[i], report, &args);
-		report_section(report, &sections[i]);
-	}
-	if (ret != 0)
-		fprintf(stderr, "bench-handoff: %s\n", strerror(-ret));
-	report_json(report, "rtt_p50_us", bench_us(rtt, 0.5));
+	good = run_sections(report, &args) == 0;
 	good = report_ratios(report) && good;
 	good = report_fences(report) && good;
-	good = all_clean() && good && ret == 0;
-	if (report_end(report) != 0)
-		good = false;
-	free(rtt);
-	return good ? 0 : 1;
+	good = all_clean() && good;
+	return report_end(report) == 0 && good ? 0 : 1;
 }

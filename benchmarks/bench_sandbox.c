@@ -31,8 +31,9 @@
 #define SMALL_BYTES (64ull << 20)
 #define GUEST_BYTES (1ull << 30)
 #define SLICE_BYTES (16u << 20)
+#define IMAGE_BYTES (32u << 20)
 #define CROWD 200
-#define CROWD_FILES (CROWD * 8) /* what the supervisor holds of each, generously */
+#define CROWD_FILES 1600 /* what the supervisor holds of each, generously */
 #define ROUNDS 5
 #define VM_ROUNDS 7
 #define WAIT_MS 60000
@@ -44,6 +45,7 @@
 struct figures {
 	struct hist sealed[KINDS], verify[KINDS];
 	struct footprint each[KINDS]; /* of one standby */
+	int64_t rss[KINDS];           /* the same of its anonymous pages, as it is told itself */
 	int64_t text[KINDS];
 	uint32_t instructions[KINDS];
 	uint32_t when[KINDS];
@@ -76,10 +78,12 @@ static int time_one(struct boxrig *rig, const struct zoo_kit *kit, struct report
 	if (ret == 0) {
 		const struct device_status *s = status_of(dev);
 
-		if (figures.sealed[kit->kind].count == 0 && !bench_seal(report, rig, s->standby_pid))
+		if (figures.sealed[kit->kind].count == 0 &&
+		    !bench_seal(report, rig, s->standby_pid))
 			ret = -EPERM;
 		hist_add(&figures.sealed[kit->kind], s->standby_sealed_ns);
 		hist_add(&figures.verify[kit->kind], s->standby_verify_ns);
+		figures.rss[kit->kind] = footprint_status(s->standby_pid, "RssAnon");
 		figures.text[kit->kind] = footprint_text(s->standby_pid);
 		figures.instructions[kit->kind] = dev->launch[0].filter_count;
 		figures.when[kit->kind] = kit->spec.policy_when;
@@ -95,7 +99,7 @@ static int measure_time(struct boxrig *rig, const struct zoo_kit *kits, struct r
 	int ret = 0;
 
 	for (uint64_t i = 0; i < args->count && ret == 0 && now_ns() < end; i++) {
-		ret = time_one(rig, &kits[i % zoo_kind_count], report);
+		ret = time_one(rig, &kits[i % ZOO_KINDS], report);
 		bench_sleep_us(500);
 	}
 	return ret;
@@ -137,8 +141,8 @@ static int read_others(struct footprint *f)
 
 static struct footprint divided(struct footprint f)
 {
-	return (struct footprint){ f.anon / CROWD, f.stack / CROWD, f.slab / CROWD, f.tables / CROWD,
-				   f.vmalloc / CROWD };
+	return (struct footprint){ f.anon / CROWD, f.stack / CROWD, f.slab / CROWD,
+				   f.tables / CROWD, f.vmalloc / CROWD };
 }
 
 static int measure_crowd(struct boxrig *rig, const struct zoo_kit *kit)
@@ -170,7 +174,9 @@ static int measure_crowd(struct boxrig *rig, const struct zoo_kit *kit)
 /* Has the box read `bytes` of its image into guest memory at gpa. */
 static int read_into(struct ringdrv_queue *ring, gpa_t head, gpa_t gpa, uint32_t bytes)
 {
-	const struct ringdrv_seg seg[] = { { head.raw, 16 }, { gpa.raw, bytes }, { head.raw + 16, 1 } };
+	const struct ringdrv_seg seg[] = { { head.raw, 16 },
+					   { gpa.raw, bytes },
+					   { head.raw + 16, 1 } };
 	const struct ringdrv_chain chain = { .seg = seg, .readable = 1, .writable = 2 };
 	const volatile uint8_t *answer = guestmem_ptr(ring->mem, head, 17);
 	struct ringdrv_done done;
@@ -183,7 +189,8 @@ static int read_into(struct ringdrv_queue *ring, gpa_t head, gpa_t gpa, uint32_t
 	ret = ringdrv_wait(ring, IO_NS);
 	if (ret <= 0)
 		return ret < 0 ? ret : -ETIMEDOUT;
-	return ringdrv_reap(ring, &done) == 1 && done.len == bytes + 1 && answer[16] == 0 ? 0 : -EIO;
+	return ringdrv_reap(ring, &done) == 1 && done.len == bytes + 1 && answer[16] == 0 ? 0
+											  : -EIO;
 }
 
 /* Every byte that nothing else has: a header of zeroes asks for the image's beginning. */
@@ -203,7 +210,7 @@ static int touch_all(struct boxrig_blk *blk)
 /* KiB of page tables of a box that has touched all guest memory; negative: -errno. */
 static int64_t measure_tables(enum guestmem_pages pages, bool *huge)
 {
-	const struct boxrig_blk_config config = { .bytes = 2 * SLICE_BYTES };
+	const struct boxrig_blk_config config = { .bytes = IMAGE_BYTES };
 	struct boxrig_blk blk = { .image = -1 };
 	struct bench_rig rig;
 	int64_t tables = bench_rig_start(&rig, pages, GUEST_BYTES);
@@ -234,21 +241,21 @@ static int vm_main(void)
 	char byte = 'r';
 	int ret = bench_rig_start(&rig, GUESTMEM_4K, 2u << 20);
 
-	for (uint32_t i = 0; i < zoo_kind_count && ret == 0; i++) {
+	for (uint32_t i = 0; i < ZOO_KINDS && ret == 0; i++) {
 		ret = zoo_open(&kits[i], zoo_kinds[i]);
 		if (ret == 0)
 			ret = zoo_create(&rig.rig, &kits[i], &devs[i]);
 		if (ret == 0)
 			ret = zoo_start(&kits[i], devs[i]);
 	}
-	for (uint32_t i = 0; i < zoo_kind_count && ret == 0; i++) {
+	for (uint32_t i = 0; i < ZOO_KINDS && ret == 0; i++) {
 		while (status_of(devs[i])->generation == 0)
 			bench_sleep_us(1000);
 		ret = device_wait_standby(devs[i], WAIT_MS);
 	}
 	if (ret == 0 && write(STDOUT_FILENO, &byte, 1) == 1)
 		ret = (int)read(STDIN_FILENO, &byte, 1);
-	for (uint32_t i = 0; i < zoo_kind_count; i++) {
+	for (uint32_t i = 0; i < ZOO_KINDS; i++) {
 		device_destroy(devs[i]);
 		zoo_close(&kits[i]);
 	}
@@ -359,6 +366,7 @@ static json_t *kind_object(enum dev_kind kind)
 	bench_put(o, "text_bytes", json_integer(figures.text[kind]));
 	bench_put(o, "filter_instructions", json_integer(figures.instructions[kind]));
 	bench_put(o, "calls", calls_of(kind));
+	bench_put(o, "rss_anon_kib", json_integer(figures.rss[kind]));
 	put_footprint(o, "kib", &figures.each[kind]);
 	return o;
 }
@@ -370,7 +378,7 @@ static void report_kinds(struct report *report)
 	json_t *kinds = json_object();
 
 	CHECK(sealed != NULL);
-	for (uint32_t i = 0; i < zoo_kind_count; i++) {
+	for (uint32_t i = 0; i < ZOO_KINDS; i++) {
 		const enum dev_kind kind = zoo_kinds[i];
 		const int64_t kib = footprint_private(&figures.each[kind]);
 
@@ -399,8 +407,9 @@ static void report_rest(struct report *report)
 	bench_put(tables, "2m", figures.huge ? json_integer(figures.tables_2m) : json_null());
 	report_json(report, "page_table_kib", tables);
 	put_footprint(whole, "kib", &figures.whole);
-	bench_put(whole, "of", json_string("this program with the supervisor in place of the VMM (no "
-					   "KVM, no API), its spawner, 4 devices, 4 standbys"));
+	bench_put(whole, "of",
+		  json_string("this program with the supervisor in place of the VMM (no "
+			      "KVM, no API), its spawner, 4 devices, 4 standbys"));
 	report_json(report, "whole_kib", json_integer(footprint_private(&figures.whole)));
 	report_json(report, "whole", whole);
 }
@@ -423,13 +432,13 @@ static int measure_boxes(struct report *report, const struct bench_args *args)
 	struct bench_rig rig;
 	int ret = bench_rig_start(&rig, GUESTMEM_4K, SMALL_BYTES);
 
-	for (uint32_t i = 0; i < zoo_kind_count && ret == 0; i++)
+	for (uint32_t i = 0; i < ZOO_KINDS && ret == 0; i++)
 		ret = zoo_open(&kits[i], zoo_kinds[i]);
 	if (ret == 0)
 		ret = measure_time(&rig.rig, kits, report, args);
-	for (uint32_t i = 0; i < zoo_kind_count && ret == 0; i++)
+	for (uint32_t i = 0; i < ZOO_KINDS && ret == 0; i++)
 		ret = measure_crowd(&rig.rig, &kits[i]);
-	for (uint32_t i = 0; i < zoo_kind_count; i++)
+	for (uint32_t i = 0; i < ZOO_KINDS; i++)
 		zoo_close(&kits[i]);
 	bench_rig_stop(&rig);
 	return ret;

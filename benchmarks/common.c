@@ -194,7 +194,8 @@ static int add_memory(struct bench_rig *b, enum guestmem_pages pages, uint64_t b
 		ret = guestmem_add(&b->rig.mem, 0, bytes, pages);
 	b->huge = ret == 0 && pages == GUESTMEM_2M;
 	if (ret != 0 && pages == GUESTMEM_2M) {
-		fprintf(stderr, "no 2 MiB pages (%s): 4 KiB pages in their place\n", strerror(-ret));
+		fprintf(stderr, "no 2 MiB pages (%s): 4 KiB pages in their place\n",
+			strerror(-ret));
 		ret = guestmem_add(&b->rig.mem, 0, bytes, GUESTMEM_4K);
 	}
 	return ret != 0 ? ret : guestmem_populate(&b->rig.mem);

@@ -19,9 +19,9 @@ struct ratio {
 	uint32_t pairs;
 	double sealed_iops; /* medians */
 	double inproc_iops;
-	double median;      /* of the pairs' ratios, sealed by in-process */
-	double low, high;   /* their quartiles */
-	bool clean;         /* every answer was right */
+	double median;    /* of the pairs' ratios, sealed by in-process */
+	double low, high; /* their quartiles */
+	bool clean;       /* every answer was right */
 };
 
 /* The rig's guest memory and supervisor are used; `ops` is dev_program of the hosted build.  0 or

@@ -14,8 +14,8 @@
 
 #define IMAGE_BYTES (64u << 20)
 
-const enum dev_kind zoo_kinds[] = { DEV_KIND_BLK, DEV_KIND_RNG, DEV_KIND_CONSOLE, DEV_KIND_SERIAL };
-const uint32_t zoo_kind_count = ARRAY_SIZE(zoo_kinds);
+const enum dev_kind zoo_kinds[ZOO_KINDS] = { DEV_KIND_BLK, DEV_KIND_RNG, DEV_KIND_CONSOLE,
+					     DEV_KIND_SERIAL };
 
 const char *zoo_name(enum dev_kind kind)
 {

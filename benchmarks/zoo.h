@@ -12,15 +12,15 @@
 
 /* What devices of one kind are given; any number of idle ones may share it. */
 struct zoo_kit {
-	enum dev_kind kind;
 	struct device_spec spec;
-	int fds[ZOO_FDS_MAX];
+	enum dev_kind kind;
 	uint32_t fd_count;
+	int fds[ZOO_FDS_MAX];
 };
 
 /* The kinds there are programs for, and their names. */
-extern const enum dev_kind zoo_kinds[];
-extern const uint32_t zoo_kind_count;
+#define ZOO_KINDS 4
+extern const enum dev_kind zoo_kinds[ZOO_KINDS];
 const char *zoo_name(enum dev_kind kind);
 
 /* Opens backends and eventfds.  0 or -errno; zoo_close() in either case. */

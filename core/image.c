@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The lock is an open-file-description lock (F_OFD_SETLK), exclusive, or shared for a read-only
- * image.  It belongs to what open() made, not to this process: every descriptor that was sent to the
- * spawner and on to a box is another name for the same description.  So the lock outlives a VMM that
- * was killed exactly as long as one of its boxes could still write, and whoever gets it next knows
- * that nobody else can.  (A lock of the process, F_SETLK or one by flock() on a descriptor of its
- * own, would say nothing about the boxes.)
+ * image.  It belongs to what open() made, not to this process: every descriptor that was sent to
+ * the spawner and on to a box is another name for the same description.  So the lock outlives a VMM
+ * that was killed exactly as long as one of its boxes could still write, and whoever gets it next
+ * knows that nobody else can.  (A lock of the process, F_SETLK or one by flock() on a descriptor of
+ * its own, would say nothing about the boxes.)
  *
  * The lock is advisory, as all are, and of the inode: two device nodes of one disk, or a file
  * reached by two network mounts, are not seen to be the same.
@@ -42,18 +42,22 @@ static int fail_open(const struct image_config *c, int error, char *why)
 	case EPERM:
 		FAIL(error, "%s: not permitted to %s it: %s", c->path,
 		     c->readonly ? "read" : "write",
-		     c->readonly ? "give this user the right to" : "give this user the right to, or use it read-only");
+		     c->readonly ? "give this user the right to"
+				 : "give this user the right to, or use it read-only");
 	case EROFS:
 		FAIL(error, "%s is on a read-only file system: use it read-only", c->path);
 	case ETXTBSY:
 		FAIL(error, "%s is in use as a program or as swap", c->path);
 	case EISDIR:
-		FAIL(EINVAL, "%s is a directory: a disk is a regular file or a block device", c->path);
+		FAIL(EINVAL, "%s is a directory: a disk is a regular file or a block device",
+		     c->path);
 	case ENXIO:
-		FAIL(EINVAL, "%s is not a disk: a disk is a regular file or a block device", c->path);
+		FAIL(EINVAL, "%s is not a disk: a disk is a regular file or a block device",
+		     c->path);
 	case EINVAL:
 		if (c->direct)
-			FAIL(error, "%s: its file system has no direct I/O: leave direct off", c->path);
+			FAIL(error, "%s: its file system has no direct I/O: leave direct off",
+			     c->path);
 		__attribute__((fallthrough));
 	default:
 		FAIL(error, "%s cannot be opened: %s", c->path, strerror(error));
@@ -82,7 +86,8 @@ static int find_type(struct image *image, const struct image_config *c, char *wh
 		return fail_open(c, errno, why);
 	image->block = S_ISBLK(st.st_mode);
 	if (!image->block && !S_ISREG(st.st_mode))
-		FAIL(EINVAL, "%s is not a disk: a disk is a regular file or a block device", c->path);
+		FAIL(EINVAL, "%s is not a disk: a disk is a regular file or a block device",
+		     c->path);
 	return 0;
 }
 
@@ -93,7 +98,8 @@ static int find_size(struct image *image, const struct image_config *c, const st
 	if (image->block && ioctl(image->fd, BLKGETSIZE64, &image->bytes) != 0)
 		FAIL(errno, "%s: its size cannot be found: %s", c->path, strerror(errno));
 	if (image->bytes == 0)
-		FAIL(EINVAL, "%s is empty: give it a size, for example with truncate -s 10G", c->path);
+		FAIL(EINVAL, "%s is empty: give it a size, for example with truncate -s 10G",
+		     c->path);
 	if (image->bytes % BLK_SECTOR != 0)
 		FAIL(EINVAL, "%s has %" PRIu64 " bytes, which is no multiple of %u: %s", c->path,
 		     image->bytes, BLK_SECTOR, "is it a raw image, and whole?");
@@ -110,14 +116,13 @@ static uint32_t probe_align(const struct image *image, const struct stat *st)
 
 	if (statx(image->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
 	    (stx.stx_mask & STATX_DIOALIGN) != 0)
-		return stx.stx_dio_mem_align > stx.stx_dio_offset_align ?
-			       stx.stx_dio_mem_align :
-			       stx.stx_dio_offset_align;
+		return stx.stx_dio_mem_align > stx.stx_dio_offset_align ? stx.stx_dio_mem_align
+									: stx.stx_dio_offset_align;
 #endif
 	if (image->block && ioctl(image->fd, BLKSSZGET, &logical) == 0 && logical > 0)
 		return (uint32_t)logical;
-	return st->st_blksize > 0 && st->st_blksize < UINT32_MAX ? (uint32_t)st->st_blksize :
-								    IMAGE_ALIGN_MAX;
+	return st->st_blksize > 0 && st->st_blksize < UINT32_MAX ? (uint32_t)st->st_blksize
+								 : IMAGE_ALIGN_MAX;
 }
 
 static int find_align(struct image *image, const struct image_config *c, const struct stat *st,
@@ -133,11 +138,13 @@ static int find_align(struct image *image, const struct image_config *c, const s
 	if (image->align < BLK_SECTOR)
 		image->align = BLK_SECTOR;
 	if (image->align > IMAGE_ALIGN_MAX || (image->align & (image->align - 1)) != 0)
-		FAIL(EINVAL, "%s: direct I/O there is in units of %u bytes: leave direct off", c->path,
-		     image->align);
+		FAIL(EINVAL, "%s: direct I/O there is in units of %u bytes: leave direct off",
+		     c->path, image->align);
 	if (image->bytes % image->align != 0)
-		FAIL(EINVAL, "%s has %" PRIu64 " bytes, which is no multiple of %u, as direct I/O wants: "
-		     "leave direct off", c->path, image->bytes, image->align);
+		FAIL(EINVAL,
+		     "%s has %" PRIu64 " bytes, which is no multiple of %u, as direct I/O wants: "
+		     "leave direct off",
+		     c->path, image->bytes, image->align);
 	return 0;
 }
 

@@ -29,8 +29,8 @@ struct image_config {
 /*
  * Opens and locks it.  0, or -errno and in `why` one line that names the path and what to do:
  *   -ENOENT, -EACCES, ..  as open(2) has it
- *   -EINVAL  neither a regular file nor a block device; a size that is 0 or no multiple of 512; with
- *            direct: no direct I/O there, or a size or alignment that does not suit it
+ *   -EINVAL  neither a regular file nor a block device; a size that is 0 or no multiple of 512;
+ *            with direct: no direct I/O there, or a size or alignment that does not suit it
  *   -EBUSY   locked: by another VMM, or by a box of one that has just died (it will be gone soon)
  *   -ENOLCK  the file system cannot lock
  * May block as open(2) and stat(2) do, never for the lock.  On failure nothing needs to be closed.

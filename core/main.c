@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/cc.h"
+#include "core/ctl.h"
 #include "core/doctor.h"
 #include "core/options.h"
 #include "core/run.h"
@@ -19,6 +20,11 @@
 static int verb_doctor(const void *options)
 {
 	return doctor_main(options);
+}
+
+static int verb_ctl(const void *options)
+{
+	return ctl_main(options);
 }
 
 static int verb_run_vm(const void *options)
@@ -34,6 +40,13 @@ static const struct verb verbs[] = {
 		 "the configuration (1), and, with --no-reboot, when the guest crashes (3).",
 	  .set = &run_set,
 	  .main = verb_run_vm },
+	{ .name = "ctl",
+	  .text = "ask a running VM, by its API socket",
+	  .man = "Lists a VM's devices, replaces the process of one or of each in turn, tries a "
+		 "quarantined one again, pauses and resumes the VM, or prints its metrics.  Exit status "
+		 "1 when there is no answer or the VM refuses.",
+	  .set = &ctl_set,
+	  .main = verb_ctl },
 	{ .name = "doctor",
 	  .text = "what this host offers, and whether a VM can run here",
 	  .man = "Probes the kernel, every layer of the seal, /dev/kvm, memory and limits, and makes one "

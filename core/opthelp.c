@@ -51,7 +51,9 @@ static void help_set(FILE *out, const struct option_set *set)
 
 void verb_help(FILE *out, const struct verb *verb)
 {
-	fprintf(out, "usage: mayfly %s [option]..\n%s\n\n", verb->name, verb->text);
+	fprintf(out, "usage: mayfly %s%s%s [option]..\n%s\n\n", verb->name,
+		verb->set->operands != NULL ? " " : "",
+		verb->set->operands != NULL ? verb->set->operands : "", verb->text);
 	help_set(out, verb->set);
 	fprintf(out, "  %-*s%s\n", HELP_COLUMN - 2, "--help", "this text");
 }
@@ -123,6 +125,11 @@ static void man_set(FILE *out, const struct option_set *set)
 static void man_verb(FILE *out, const struct verb *verb)
 {
 	fprintf(out, ".SS mayfly %s\n", verb->name);
+	if (verb->set->operands != NULL) {
+		fputs(".B ", out);
+		man_text(out, verb->set->operands);
+		fputs("\n.PP\n", out);
+	}
 	man_text(out, verb->man);
 	fputc('\n', out);
 	man_set(out, verb->set);

@@ -277,3 +277,18 @@ static const struct option doctor_table[] = { DOCTOR_OPTIONS(OPTION_LINE) };
 #undef OPTION_STRUCT
 
 const struct option_set doctor_set = { OPTION_SET(doctor_table, struct doctor_options) };
+
+/* ---- ctl ---- */
+
+#define OPTION_STRUCT struct ctl_options
+static const struct option ctl_table[] = { CTL_OPTIONS(OPTION_LINE) };
+#undef OPTION_STRUCT
+
+const struct option_set ctl_set = {
+	OPTION_SET(ctl_table, struct ctl_options),
+	.operands =
+		"SOCKET devices|device ID|replace ID|replace all|revive ID|pause|resume|metrics",
+	.operands_max = CTL_OPERANDS_MAX,
+	.operands_offset = offsetof(struct ctl_options, operands),
+	.operand_count = offsetof(struct ctl_options, operand_count),
+};

@@ -234,7 +234,8 @@ struct run_options {
 	char id[OPTION_ID_MAX + 1];
 	char state_dir[OPTION_PATH_MAX];
 	char log_file[OPTION_PATH_MAX];
-	uint32_t log_level; /* enum log_level */
+	uint32_t log_level;                 /* enum log_level */
+	char metrics_path[OPTION_PATH_MAX]; /* by configuration file or API only */
 	struct run_rejuvenate rejuvenate;
 	uint32_t hang_ms;
 	uint32_t poison_limit;
@@ -252,6 +253,19 @@ struct run_options {
 struct doctor_options {
 	uint64_t given;
 	bool json;
+};
+
+/* ---- ctl ---- */
+
+#define CTL_OPTIONS(X)                                                                             \
+	X(JSON, "json", NULL, NULL, NULL, OPTION_FLAG(json), "answers as the API gives them")
+#define CTL_OPERANDS_MAX 3
+
+struct ctl_options {
+	uint64_t given;
+	bool json;
+	const char *operands[CTL_OPERANDS_MAX]; /* SOCKET COMMAND [ID] */
+	uint32_t operand_count;
 };
 
 /* The numbers of the options, for `given`: RUN_KERNEL, MEMORY_SIZE, DISK_ID, ... */
@@ -276,6 +290,7 @@ option_parse_fn option_seal;
 
 extern const struct option_set run_set;
 extern const struct option_set doctor_set;
+extern const struct option_set ctl_set;
 
 /* Bytes of a page as the host gives it; thp: the smallest. */
 uint64_t memory_page_bytes(enum memory_pages pages);

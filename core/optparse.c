@@ -179,6 +179,19 @@ int option_group(const struct option *o, const char *text, void *field, struct o
 
 /* ---- the command line ---- */
 
+/* A word that is no option. */
+static int take_operand(const struct option_set *set, const char *word, void *out,
+			struct option_error *error)
+{
+	uint32_t *count = (uint32_t *)(void *)((char *)out + set->operand_count);
+	const char **words = (const char **)(void *)((char *)out + set->operands_offset);
+
+	if (set->operands == NULL || word[0] == '-' || *count == set->operands_max)
+		return option_fail(error, "unexpected argument '%.64s'", word);
+	words[(*count)++] = word;
+	return 0;
+}
+
 /* Takes argv[*at], and argv[*at + 1] where it is the value. */
 static int parse_one(const struct option_set *set, int argc, char *const *argv, int *at, void *out,
 		     struct option_error *error)
@@ -189,7 +202,7 @@ static int parse_one(const struct option_set *set, int argc, char *const *argv, 
 	char name[64];
 
 	if (strncmp(arg, "--", 2) != 0 || arg[2] == '\0')
-		return option_fail(error, "unexpected argument '%.64s'", arg);
+		return take_operand(set, arg, out, error);
 	snprintf(name, sizeof(name), "%.*s", value != NULL ? (int)(value - arg - 2) : 63, arg + 2);
 	if (value != NULL)
 		return set_assign(set, out, "--", name, value + 1, error);

@@ -50,6 +50,12 @@ struct option_set {
 	uint32_t given;               /* offset of its uint64_t: bit i when option i was given */
 	uint32_t
 		positional; /* group: the first item may be the value of option 0, without its name */
+	/* A verb's words that are no options, in their order: what help calls them (NULL: none are
+	 * taken), how many at most, and where they go: const char *[operands_max], uint32_t. */
+	const char *operands;
+	uint32_t operands_max;
+	uint32_t operands_offset;
+	uint32_t operand_count;
 	int (*check)(void *out,
 		     struct option_error *error); /* what holds between options; or NULL */
 };
@@ -85,8 +91,8 @@ int options_assign(const struct option_set *set, void *out, const char *name, co
 
 #define OPTIONS_HELP 1 /* --help or -h was among them */
 
-/* Takes argv[0 .. argc): `--name value`, `--name=value`, `--flag`; nothing else.  out has the
- * defaults (options_default).  0 and checked; OPTIONS_HELP; -EINVAL. */
+/* Takes argv[0 .. argc): `--name value`, `--name=value`, `--flag`, and the set's operands, which are
+ * not copied.  out has the defaults (options_default).  0 and checked; OPTIONS_HELP; -EINVAL. */
 int options_parse(const struct option_set *set, int argc, char *const *argv, void *out,
 		  struct option_error *error);
 

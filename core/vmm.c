@@ -39,6 +39,7 @@ struct vmm {
 	bool has_pci;
 	struct virtio_machine transport;
 	struct supervisor *sup;
+	struct seal_host seal;
 	int kernel, initrd;
 	struct vmm_device devices[VMM_DEVICES_MAX];
 	uint32_t device_count;
@@ -147,8 +148,10 @@ static int check_seal(const struct vmm *vmm, const struct seal_host *host,
 		enum seal_layer layer;
 		uint32_t want;
 	} optional[] = {
-		{ SEAL_LAYER_IDS, SEAL_WANT_IDS },     { SEAL_LAYER_LANDLOCK, SEAL_WANT_LANDLOCK },
-		{ SEAL_LAYER_MSEAL, SEAL_WANT_MSEAL }, { SEAL_LAYER_MDWE, SEAL_WANT_MDWE },
+		{ SEAL_LAYER_IDS, SEAL_WANT_IDS },
+		{ SEAL_LAYER_LANDLOCK, SEAL_WANT_LANDLOCK },
+		{ SEAL_LAYER_MSEAL, SEAL_WANT_MSEAL },
+		{ SEAL_LAYER_MDWE, SEAL_WANT_MDWE },
 		{ SEAL_LAYER_LISTENER, SEAL_WANT_LISTENER },
 	};
 
@@ -240,8 +243,7 @@ static void join_loop(void *arg)
 		struct vmm_device *d = &vmm->devices[i];
 
 		vmm_device_join_loop(d, vmm->loop, rejuvenate_every(vmm, d),
-				     vmm->options.rejuvenate.jitter_permille, i,
-				     vmm->device_count);
+				     vmm->options.rejuvenate.jitter_permille, i, vmm->device_count);
 	}
 }
 
@@ -272,18 +274,15 @@ static int power_on(struct vmm *vmm, struct option_error *error)
 
 static int build(struct vmm *vmm, struct option_error *error)
 {
-	struct seal_host host;
-	int ret;
+	int ret = check_seal(vmm, &vmm->seal, error);
 
-	seal_host_probe(&host);
-	ret = check_seal(vmm, &host, error);
 	if (ret == 0)
 		ret = open_kernel(vmm, error);
 	if (ret == 0)
 		ret = build_machine(vmm, error);
 	if (ret != 0)
 		return ret;
-	ret = supervisor_create(&vmm->sup, vmm->spawner, &host, &vmm->machine.memory.epoch);
+	ret = supervisor_create(&vmm->sup, vmm->spawner, &vmm->seal, &vmm->machine.memory.epoch);
 	if (ret != 0) {
 		snprintf(error->text, sizeof(error->text), "cannot start the supervisor: %s",
 			 strerror(-ret));
@@ -384,6 +383,7 @@ int vmm_create(struct vmm **out, const struct run_options *options, struct spawn
 	vmm->spawner = spawner;
 	vmm->loop = loop;
 	vmm->kernel = vmm->initrd = -1;
+	seal_host_probe(&vmm->seal);
 	*out = vmm;
 	return 0;
 }
@@ -510,6 +510,20 @@ int vmm_find(struct vmm *vmm, const char *id, struct vmm_device_info *info)
 		}
 	}
 	return -ENOENT;
+}
+
+void vmm_seal(struct vmm *vmm, struct seal_host *host)
+{
+	*host = vmm->seal; /* never changes */
+}
+
+uint32_t vmm_epoch(struct vmm *vmm)
+{
+	pthread_mutex_lock(&vmm->lock);
+	const uint32_t epoch = vmm->has_machine ? vmm->machine.memory.epoch.map.epoch : 0;
+
+	pthread_mutex_unlock(&vmm->lock);
+	return epoch;
 }
 
 int vmm_exit_status(struct vmm *vmm)

@@ -66,6 +66,11 @@ uint32_t vmm_devices(struct vmm *vmm, struct vmm_device_info *infos, uint32_t ma
 /* -ENOENT: no device of that id. */
 int vmm_find(struct vmm *vmm, const char *id, struct vmm_device_info *info);
 
+/* What the boxes' seal is made of on this host; probed, so also before the start. */
+void vmm_seal(struct vmm *vmm, struct seal_host *host);
+/* The epoch of guest memory; 0: not started. */
+uint32_t vmm_epoch(struct vmm *vmm);
+
 /* Exit status as API.md has it, once the loop has ended: 0 powered off or asked to end, 1, 3. */
 int vmm_exit_status(struct vmm *vmm);
 

@@ -37,7 +37,6 @@ FREE_LD := -static-pie -nostdlib -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-
 # FLAVOUR=omit-NAME[-NAME]: without these layers of the seal, to see that the escape check notices.
 OMIT := $(subst -, ,$(patsubst omit-%,%,$(filter omit-%,$(FLAVOUR))))
 FREE += $(OMIT:%=-DSEAL_OMIT_%=1)
-HOSTED += $(OMIT:%=-DSPAWN_OMIT_%=1)
 
 LIBS_VMM := -lseccomp -lxxhash -lzstd -ljansson -lmicrohttpd
 LIBS_TEST := -lcmocka

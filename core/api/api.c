@@ -1,16 +1,202 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The socket and libmicrohttpd: a thread a connection, so that a request that waits (a replacement
+ * does) keeps nobody else.  A body is collected up to a limit; what is above it is read and dropped,
+ * so that the client, which writes first, gets to read why.  All else is api_dispatch().
+ */
 #include "core/api/api.h"
 
-#include <stddef.h>
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "core/api/internal.h"
+#include "core/cc.h"
+
+#define BODY_MAX (64u << 10)
+#define DRAIN_MAX (16u << 20) /* of a body that is too long: then the connection is closed */
+#define CONNECTIONS_MAX 64
+#define IDLE_S 30
+#define BACKLOG 16
+
+struct api {
+	struct api_state state;
+	struct MHD_Daemon *daemon;
+	char path[OPTION_SOCKET_MAX];
+};
+
+/* A request on its way in. */
+struct request {
+	size_t bytes; /* seen so far */
+	char data[BODY_MAX];
+};
+
+/* ---- requests ---- */
+
+static enum MHD_Result request_take(struct request *r, const char *data, size_t *bytes)
+{
+	if (r->bytes + *bytes > DRAIN_MAX)
+		return MHD_NO;
+	if (r->bytes + *bytes <= sizeof(r->data))
+		memcpy(r->data + r->bytes, data, *bytes);
+	r->bytes += *bytes;
+	*bytes = 0;
+	return MHD_YES;
+}
+
+static enum MHD_Result respond(struct MHD_Connection *connection, struct api_call *call)
+{
+	const size_t length = call->text != NULL ? strlen(call->text) : 0;
+	struct MHD_Response *response = MHD_create_response_from_buffer(
+		length, call->text,
+		call->text != NULL ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+	enum MHD_Result result = MHD_NO;
+
+	if (response == NULL) {
+		free(call->text);
+		return MHD_NO;
+	}
+	if (call->text != NULL)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, call->type);
+	if (call->allow[0] != '\0')
+		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, call->allow);
+	result = MHD_queue_response(connection, call->status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url,
+				  const char *method, const char *version, const char *data,
+				  size_t *bytes, void **slot)
+{
+	struct api *api = arg;
+	struct request *r = *slot;
+	struct api_call call = { .state = &api->state, .vmm = api->state.vmm };
+
+	(void)version;
+	if (r == NULL) {
+		*slot = calloc(1, sizeof(*r));
+		return *slot != NULL ? MHD_YES : MHD_NO;
+	}
+	if (*bytes != 0)
+		return request_take(r, data, bytes);
+	if (r->bytes > sizeof(r->data))
+		api_fault(&call, 413 /* the name of it changed */, "the body is longer than %u bytes",
+			  BODY_MAX);
+	else
+		api_dispatch(&call, method, url, r->data, r->bytes);
+	return respond(connection, &call);
+}
+
+static void on_completed(void *arg, struct MHD_Connection *connection, void **slot,
+			 enum MHD_RequestTerminationCode code)
+{
+	(void)arg, (void)connection, (void)code;
+	free(*slot);
+	*slot = NULL;
+}
+
+/* ---- the socket ---- */
+
+/* 0: the name is free now; -EADDRINUSE; -errno. */
+static int clear_name(const struct sockaddr_un *address)
+{
+	struct stat st;
+	cleanup_fd int fd = -1;
+
+	if (lstat(address->sun_path, &st) != 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return -EADDRINUSE;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+	    errno != ECONNREFUSED)
+		return -EADDRINUSE;
+	return unlink(address->sun_path) == 0 || errno == ENOENT ? 0 : -errno;
+}
+
+/* A listening socket or -errno. */
+static int listen_at(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	cleanup_fd int fd = -1;
+	int ret;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	ret = clear_name(&address);
+	if (ret != 0)
+		return ret;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* The mode of the socket's inode is that of the file which bind() makes: never wider. */
+	if (fd < 0 || fchmod(fd, 0600) != 0 ||
+	    bind(fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
+		return -errno;
+	if (listen(fd, BACKLOG) != 0) {
+		ret = -errno;
+		unlink(path);
+		return ret;
+	}
+	return cc_take_fd(&fd);
+}
+
+static int fail(struct api *api, const char *path, int ret, struct option_error *error)
+{
+	snprintf(error->text, sizeof(error->text), "cannot listen at %.180s: %s", path,
+		 ret == -EADDRINUSE ? "something answers there, or it is not a socket"
+				    : strerror(-ret));
+	free(api);
+	return ret;
+}
 
 int api_start(struct api **out, struct vmm *vmm, const char *path, struct option_error *error)
 {
-	(void)vmm, (void)path, (void)error;
+	struct api *api = calloc(1, sizeof(*api));
+	int fd;
+
 	*out = NULL;
+	if (api == NULL)
+		return fail(api, path, -ENOMEM, error);
+	fd = listen_at(path);
+	if (fd < 0)
+		return fail(api, path, fd, error);
+	snprintf(api->path, sizeof(api->path), "%s", path);
+	api->state.vmm = vmm;
+	api->state.log = -1;
+	pthread_mutex_init(&api->state.lock, NULL);
+	api->daemon =
+		MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
+					 MHD_USE_POLL | MHD_USE_ITC,
+				 0, NULL, NULL, on_request, api, MHD_OPTION_LISTEN_SOCKET, fd,
+				 MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+				 MHD_OPTION_CONNECTION_LIMIT, (unsigned int)CONNECTIONS_MAX,
+				 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)IDLE_S,
+				 MHD_OPTION_END);
+	if (api->daemon == NULL) {
+		close(fd);
+		unlink(path);
+		pthread_mutex_destroy(&api->state.lock);
+		return fail(api, path, -ENOMEM, error);
+	}
+	*out = api;
 	return 0;
 }
 
 void api_stop(struct api *api)
 {
-	(void)api;
+	if (api == NULL)
+		return;
+	unlink(api->path);
+	MHD_stop_daemon(api->daemon);
+	pthread_mutex_destroy(&api->state.lock);
+	/* The log stays open: there may still be something to say. */
+	free(api);
 }

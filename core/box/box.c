@@ -4,6 +4,8 @@
  * an action may raise again, and finds the state already changed.  Everything that a box may say or
  * do arrives here as an event; what it means is the table's business.
  */
+#include "core/box/box.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>

@@ -32,7 +32,7 @@ struct device;
 /* One memory epoch as the VMM has it.  map.regions[i].addr is the VMM's own mapping. */
 struct box_memory {
 	struct mem_map map;
-	int fds[MEM_REGIONS_MAX];         /* memfd of each region; borrowed */
+	int fds[MEM_REGIONS_MAX];          /* memfd of each region; borrowed */
 	uint64_t offsets[MEM_REGIONS_MAX]; /* where the region begins in it */
 	uint64_t page_bytes[MEM_REGIONS_MAX];
 };
@@ -59,6 +59,23 @@ enum replace_reason {
 
 const char *replace_reason_name(enum replace_reason reason);
 
+/* How it was replaced: NAME, name.  By reason, since every recovery has a suspicion for its own. */
+#define PASSAGES(X)                                                                                \
+	X(HANDOFF, "handoff")                                                                      \
+	X(RECOVERY, "recovery")
+
+enum passage_kind {
+#define PASSAGE_ENUM(NAME, name) PASSAGE_##NAME,
+	PASSAGES(PASSAGE_ENUM)
+#undef PASSAGE_ENUM
+		PASSAGE_COUNT
+};
+
+static inline bool replace_reason_planned(enum replace_reason reason)
+{
+	return reason <= REPLACE_OPERATOR;
+}
+
 /* What a fence rests on, weakest claim last; docs/generations.md says what each proves. */
 #define FENCES(X)                                                                                  \
 	X(NONE, "none")                                                                            \
@@ -81,9 +98,9 @@ const char *fence_name(enum fence fence);
 struct replacement {
 	uint64_t from; /* generation numbers */
 	uint64_t to;
-	bool planned;  /* handoff; else recovery */
-	bool carried;  /* a state record was handed on */
-	bool cold;     /* no standby was ready when it was needed */
+	bool planned; /* handoff; else recovery */
+	bool carried; /* a state record was handed on */
+	bool cold;    /* no standby was ready when it was needed */
 	enum replace_reason reason;
 	enum fence fence;
 	uint32_t in_flight; /* requests that the old generation left to the new one */
@@ -93,8 +110,8 @@ struct replacement {
 
 /* Hooks run on the supervisor's thread and must not call back into a function that waits for it. */
 struct device_hooks {
-	void (*started)(void *ctx);               /* first pass done after device_start() */
-	void (*reset_done)(void *ctx);            /* after device_reset(): nothing touches rings */
+	void (*started)(void *ctx);    /* first pass done after device_start() */
+	void (*reset_done)(void *ctx); /* after device_reset(): nothing touches rings */
 	void (*needs_reset)(void *ctx, const char *why); /* static text */
 	void (*replaced)(void *ctx, const struct replacement *r);
 };
@@ -108,16 +125,28 @@ struct device_spec {
 	int call[BOX_QUEUES_MAX];
 	int backends[BOX_BACKENDS_MAX]; /* borrowed */
 	uint32_t backend_count;
-	bool guest_memory;        /* ring devices: true */
-	uint64_t fsize;           /* RLIMIT_FSIZE */
-	uint32_t policy_when;     /* POLICY_IF_* */
+	bool guest_memory;    /* ring devices: true */
+	uint64_t fsize;       /* RLIMIT_FSIZE */
+	uint32_t policy_when; /* POLICY_IF_* */
 	union dev_config config;
 	/* Register devices: notes a write that was carried out, for a clean start. */
 	void (*shadow)(uint8_t *shadow, uint8_t offset, uint8_t value);
-	uint32_t death_budget;    /* this many deaths, at most DEVICE_DEATHS_MAX, .. */
-	uint32_t death_window_s;  /* .. in this time quarantine it; 0: never */
+	uint32_t death_budget;            /* this many deaths, at most DEVICE_DEATHS_MAX, .. */
+	uint32_t death_window_s;          /* .. in this time quarantine it; 0: never */
 	const struct device_hooks *hooks; /* may be NULL, each may be NULL */
 	void *ctx;
+};
+
+/* Upper bounds of a histogram's buckets, in microseconds; one more has no bound. */
+#define DEVICE_BUCKETS(X)                                                                          \
+	X(25)                                                                                      \
+	X(50) X(100) X(200) X(500) X(1000) X(2000) X(5000) X(10000) X(50000) X(200000) X(1000000)
+
+struct device_histogram {
+#define DEVICE_BUCKET_COUNT(us) +1
+	uint64_t counts[1 DEVICE_BUCKETS(DEVICE_BUCKET_COUNT)];
+#undef DEVICE_BUCKET_COUNT
+	uint64_t sum_us;
 };
 
 #define DEVICE_SAMPLES 512 /* the last so many switch and drain times are kept for percentiles */
@@ -126,20 +155,22 @@ struct device_status {
 	const char *state;
 	uint64_t generation; /* 0: none active */
 	uint32_t epoch;
-	pid_t pid;         /* of lane 0; 0: none */
-	pid_t standby_pid; /* 0: none ready */
-	bool standby_ready; /* every box of it is sealed and verified */
+	pid_t pid;                  /* of lane 0; 0: none */
+	pid_t standby_pid;          /* 0: none ready */
+	bool standby_ready;         /* every box of it is sealed and verified */
 	uint64_t standby_sealed_ns; /* lane 0: asked of the spawner to SEALED seen */
 	uint64_t standby_verify_ns; /* the check from outside */
 	uint64_t age_ns;
 	uint64_t replacements[REPLACE_REASON_COUNT];
 	uint64_t cold;
-	uint64_t stalls;   /* fences that were overdue */
+	uint64_t stalls; /* fences that were overdue */
 	uint32_t deaths_in_window;
 	uint32_t samples;
 	uint32_t switch_us[DEVICE_SAMPLES]; /* newest last */
 	uint32_t drain_us[DEVICE_SAMPLES];
-	const char *broken; /* NULL, or why */
+	struct device_histogram switches[PASSAGE_COUNT]; /* all there ever were */
+	struct device_histogram drains;                  /* of handoffs */
+	const char *broken;                              /* NULL, or why */
 };
 
 /* The spawner is borrowed and must outlive the supervisor. memory is copied, its descriptors are
@@ -182,7 +213,8 @@ void device_status(struct device *dev, struct device_status *status);
 /* Register devices: one access of a vCPU, offset within the device, size 1, 2 or 4.  Blocks until a
  * generation answered it, through as many replacements as it takes; judged every 5 ms.  What a read
  * yields; ones where no generation serves (not started, broken, quarantined). */
-uint64_t device_access(struct device *dev, uint8_t offset, uint8_t size, bool write, uint64_t value);
+uint64_t device_access(struct device *dev, uint8_t offset, uint8_t size, bool write,
+		       uint64_t value);
 
 /* Waits until a standby is sealed and verified. 0, or -ETIMEDOUT. */
 int device_wait_standby(struct device *dev, uint32_t timeout_ms);

@@ -297,20 +297,6 @@ static uint32_t elapsed_us(uint64_t from_ns, uint64_t to_ns)
 	return us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
 }
 
-static void device_sample(struct device *dev, const struct replacement *r)
-{
-	if (dev->samples == DEVICE_SAMPLES) {
-		dev->samples--;
-		memmove(dev->switch_us, dev->switch_us + 1, dev->samples * sizeof(uint32_t));
-		memmove(dev->drain_us, dev->drain_us + 1, dev->samples * sizeof(uint32_t));
-	}
-	dev->switch_us[dev->samples] = r->switch_us;
-	dev->drain_us[dev->samples] = r->drain_us;
-	dev->samples++;
-	dev->replaced[r->reason]++;
-	dev->cold += r->cold;
-}
-
 static void passage_end(struct device *dev)
 {
 	struct passage *p = &dev->passage;

@@ -9,6 +9,7 @@
  *   launch.c      what a process is born with
  *   channel.c     reports in, messages out
  *   fence.c       looks
+ *   figures.c     what is counted of replacements
  *   verify.c      the seal, seen from outside
  *   ring.c        where a successor goes on
  *   reg.c         accesses of register devices
@@ -156,6 +157,7 @@ struct device {
 	uint64_t cold, stalls;
 	uint32_t samples;
 	uint32_t switch_us[DEVICE_SAMPLES], drain_us[DEVICE_SAMPLES];
+	struct device_histogram switches[PASSAGE_COUNT], drains;
 	const char *broken;
 };
 
@@ -205,6 +207,9 @@ bool device_empty(const struct device *dev);
 struct box *device_find_box(struct device *dev, uint64_t cookie);
 bool device_standby_ready(const struct device *dev);
 uint32_t device_deaths(const struct device *dev);
+
+/* figures.c */
+void device_sample(struct device *dev, const struct replacement *r);
 
 /* launch.c */
 /* The common part, filter compiled. 0 or -errno. */

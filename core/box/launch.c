@@ -149,13 +149,15 @@ void launch_fill(const struct box *box, struct launch_record *l)
 		l->canary[i] = random_u64();
 	l->map.epoch = memory->map.epoch;
 	if (dev->spec.guest_memory) {
-		l->map = memory->map;
+		/* Only what counts: behind it may lie addresses of the VMM's own mappings. */
+		l->map.count = memory->map.count;
 		for (uint32_t i = 0; i < l->map.count; i++) {
 			/* At least 2 MiB, so that large pages can be mapped as such. */
 			const uint64_t align = memory->page_bytes[i] > LAYOUT_GAP ?
 						       memory->page_bytes[i] :
 						       LAYOUT_GAP;
 
+			l->map.regions[i] = memory->map.regions[i];
 			l->map.regions[i].addr =
 				layout_place(&layout, l->map.regions[i].bytes, align);
 			l->region_offset[i] = memory->offsets[i];

@@ -495,6 +495,8 @@ static void call_status(void *arg)
 	memcpy(s->replacements, dev->replaced, sizeof(s->replacements));
 	memcpy(s->switch_us, dev->switch_us, sizeof(s->switch_us));
 	memcpy(s->drain_us, dev->drain_us, sizeof(s->drain_us));
+	memcpy(s->switches, dev->switches, sizeof(s->switches));
+	s->drains = dev->drains;
 }
 
 void device_status(struct device *dev, struct device_status *status)

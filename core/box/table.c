@@ -2,7 +2,7 @@
 /*
  * The tables of table.h.  Every cell is written down; tests/unit/test_table.c visits each.  BUG is
  * for events that only this program raises and never in that state: nothing that a sandbox or a
- * guest does leads to one (the same test plays all that they can do).
+ * guest does leads to one (tests/unit/test_walk.c plays what they can do).
  */
 #include "core/box/table.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The supervisor as two pure tables, state x event -> (action, next state); no system call, no
- * clock, no memory here.  box/run.c does what they say.
+ * clock, no memory here.  box.c and device.c do what they say.
  *
  * A *box* is one process.  A *device* owns its boxes in generations: one that is active, one that
  * stands by, and during a replacement one that is on its way out.  With several lanes a generation
@@ -57,7 +57,7 @@
 	X(RETIRE, 0, "order: end it; only a box that owns nothing")                                \
 	X(DEADLINE, 1, "the state's deadline passed")
 
-/* What run.c does; each is one function there. */
+/* What box.c does. */
 #define BOX_ACTIONS(X)                                                                             \
 	X(NONE, "nothing")                                                                         \
 	X(WATCH, "watch the new process")                                                          \

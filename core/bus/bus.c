@@ -110,7 +110,7 @@ static void bus_insert(struct bus *bus, struct bus_range *range)
 {
 	const uint32_t at = bus_rank(bus, range->base);
 
-	memmove(bus->ranges + at + 1, bus->ranges + at, (bus->count - at) * sizeof(range));
+	memmove(bus->ranges + at + 1, bus->ranges + at, (bus->count - at) * sizeof(void *));
 	bus->ranges[at] = range;
 	bus->count++;
 }
@@ -123,7 +123,7 @@ static struct bus_range *bus_extract(struct bus *bus, uint64_t base)
 
 	if (range == NULL || range->base != base)
 		return NULL;
-	memmove(bus->ranges + rank - 1, bus->ranges + rank, (bus->count - rank) * sizeof(range));
+	memmove(bus->ranges + rank - 1, bus->ranges + rank, (bus->count - rank) * sizeof(void *));
 	bus->count--;
 	return range;
 }
@@ -135,7 +135,7 @@ static int bus_grow(struct bus *bus)
 
 	if (bus->count < bus->room)
 		return 0;
-	ranges = realloc(bus->ranges, room * sizeof(struct bus_range *));
+	ranges = realloc(bus->ranges, room * sizeof(void *));
 	if (ranges == NULL)
 		return -ENOMEM;
 	bus->ranges = ranges;

@@ -19,7 +19,7 @@ struct bus_ops {
 };
 
 /* 0 or -ENOMEM. */
-int bus_create(struct bus **bus);
+int bus_create(struct bus **out);
 /* Nobody uses it any more; ranges that are left are forgotten. */
 void bus_destroy(struct bus *bus);
 

@@ -231,7 +231,7 @@ static uint32_t msix_pending(const struct msix *m)
 		return 0;
 	for (uint32_t i = 0; i < m->sources; i++) {
 		if (polls[i].revents & POLLIN)
-			bits |= 1u << m->source[i].vector;
+			bits |= 1u << m->source[i].vector % 32;
 	}
 	return bits;
 }

@@ -202,7 +202,7 @@ int pci_host_create(struct pci_host *host, struct bus *ports, struct bus *mmio)
 	};
 	int ret;
 
-	_Static_assert(LAYOUT_ECAM_BYTES == PCI_SLOTS * ECAM_SLOT_BYTES, "one bus");
+	_Static_assert(LAYOUT_ECAM_BYTES / ECAM_SLOT_BYTES == PCI_SLOTS, "one bus");
 	memset(host, 0, sizeof(*host));
 	host->ports = ports;
 	host->mmio = mmio;

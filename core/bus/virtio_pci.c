@@ -256,7 +256,7 @@ static int doorbell(struct virtio_pci *dev, uint64_t bar, uint32_t queue, bool a
 	const struct virtio_machine *machine = dev->spec.machine;
 
 	return machine->doorbell(machine->ctx,
-				 bar + VIRTIO_NOTIFY_AT + queue * VIRTIO_NOTIFY_STRIDE,
+				 bar + VIRTIO_NOTIFY_AT + (uint64_t)queue * VIRTIO_NOTIFY_STRIDE,
 				 dev->spec.kick[queue], assign);
 }
 
@@ -396,41 +396,34 @@ static void virtio_pci_free(struct virtio_pci *dev)
 	free(dev);
 }
 
-static int virtio_pci_make(struct virtio_pci **out, struct pci_host *host,
-			   const struct virtio_pci_spec *spec)
+static struct virtio_pci *virtio_pci_make(struct pci_host *host, const struct virtio_pci_spec *spec)
 {
 	struct virtio_pci *dev = calloc(1, sizeof(*dev));
 
 	if (dev == NULL)
-		return -ENOMEM;
+		return NULL;
 	dev->host = host;
 	dev->spec = *spec;
 	memcpy(dev->config, spec->config, sizeof(dev->config));
 	pthread_mutex_init(&dev->lock, NULL);
 	pthread_mutex_init(&dev->config_lock, NULL);
-	dev->config_event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (dev->config_event < 0) {
-		const int err = errno;
-
-		virtio_pci_free(dev);
-		return -err;
-	}
-	*out = dev;
-	return 0;
+	dev->config_event = -1;
+	return dev;
 }
 
 int virtio_pci_create(struct virtio_pci **out, struct pci_host *host,
 		      const struct virtio_pci_spec *spec)
 {
-	struct virtio_pci *dev = NULL;
+	struct virtio_pci *dev;
 	int ret;
 
 	if (!spec_makes_sense(spec))
 		return -EINVAL;
-	ret = virtio_pci_make(&dev, host, spec);
-	if (ret != 0)
-		return ret;
-	ret = init_msix(dev);
+	dev = virtio_pci_make(host, spec);
+	if (dev == NULL)
+		return -ENOMEM;
+	dev->config_event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	ret = dev->config_event < 0 ? -errno : init_msix(dev);
 	if (ret != 0)
 		goto free_dev;
 	virtio_common_reset(dev);

@@ -17,6 +17,7 @@
 #define HEADER_AT offsetof(struct boot_params, hdr) /* in the file as in the zero page */
 #define HEADER_MAGIC 0x53726448u                    /* "HdrS" */
 #define HEADER_LENGTH_AT 0x201                      /* of what follows 0x202 */
+#define HEADER_LEAST offsetof(struct setup_header, handover_offset) /* all that is used */
 #define BOOT_FLAG 0xaa55
 #define PROTOCOL_LEAST 0x20c
 #define SETUP_SECTS_DEFAULT 4
@@ -45,15 +46,19 @@ static int read_header(struct boot *boot, struct setup_header *hdr)
 
 	memset(hdr, 0, sizeof(*hdr));
 	memcpy(hdr, head + HEADER_AT, bytes);
+	if (hdr->boot_flag != BOOT_FLAG || hdr->header != HEADER_MAGIC)
+		return not_linux(boot, "kernel: neither a bzImage nor an ELF file");
+	if (hdr->version < PROTOCOL_LEAST)
+		return not_linux(boot, "kernel: boot protocol older than 2.12 (Linux 3.8)");
+	if (bytes < HEADER_LEAST)
+		return not_linux(boot, "kernel: damaged header (length)");
+	if (end > boot->file_bytes)
+		return not_linux(boot, "kernel: the file ends too early");
 	return 0;
 }
 
 static int check_header(struct boot *boot, const struct setup_header *hdr)
 {
-	if (hdr->boot_flag != BOOT_FLAG || hdr->header != HEADER_MAGIC)
-		return not_linux(boot, "kernel: neither a bzImage nor an ELF file");
-	if (hdr->version < PROTOCOL_LEAST)
-		return not_linux(boot, "kernel: boot protocol older than 2.12 (Linux 3.8)");
 	if (!(hdr->loadflags & LOADED_HIGH))
 		return not_linux(boot, "kernel: a zImage; a bzImage is wanted");
 	if (!(hdr->xloadflags & XLF_KERNEL_64))

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -120,6 +119,7 @@ int vcpu_state_init(struct vcpu_state *state, int kvm, int vcpu)
 	memset(state, 0, sizeof(*state));
 	state->xsave_bytes =
 		wide > (int)sizeof(struct kvm_xsave) ? (uint32_t)wide : sizeof(struct kvm_xsave);
+	state->has_xcrs = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_XCRS) > 0;
 	state->xsave = calloc(1, state->xsave_bytes);
 	if (!state->xsave)
 		return -ENOMEM;
@@ -138,9 +138,10 @@ void vcpu_state_free(struct vcpu_state *state)
 	state->msrs = NULL;
 }
 
+/* request 0: nothing to ask. */
 static int ask(int vcpu, unsigned long request, void *arg)
 {
-	return ioctl(vcpu, request, arg) < 0 ? -errno : 0;
+	return request && ioctl(vcpu, request, arg) < 0 ? -errno : 0;
 }
 
 int vcpu_state_get(struct vcpu_state *state, int vcpu)
@@ -156,7 +157,7 @@ int vcpu_state_get(struct vcpu_state *state, int vcpu)
 		{ KVM_GET_SREGS, &state->sregs },
 		{ KVM_GET_DEBUGREGS, &state->debugregs },
 		{ get_xsave, state->xsave },
-		{ KVM_GET_XCRS, &state->xcrs },
+		{ state->has_xcrs ? KVM_GET_XCRS : 0, &state->xcrs },
 		{ KVM_GET_LAPIC, &state->lapic },
 		{ KVM_GET_MSRS, state->msrs },
 		{ KVM_GET_VCPU_EVENTS, &state->events },
@@ -198,7 +199,7 @@ int vcpu_state_set(const struct vcpu_state *state, int vcpu)
 		const void *arg;
 	} before[] = { { KVM_SET_SREGS, &state->sregs },
 		       { KVM_SET_XSAVE, state->xsave },
-		       { KVM_SET_XCRS, &state->xcrs },
+		       { state->has_xcrs ? KVM_SET_XCRS : 0, &state->xcrs },
 		       { KVM_SET_LAPIC, &state->lapic } },
 	  after[] = { { KVM_SET_REGS, &state->regs },
 		      { KVM_SET_DEBUGREGS, &state->debugregs },

@@ -7,6 +7,7 @@
 #ifndef MAYFLY_CORE_MACHINE_VCPU_STATE_H
 #define MAYFLY_CORE_MACHINE_VCPU_STATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <linux/kvm.h>
 
@@ -17,6 +18,7 @@ struct vcpu_state {
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
 	struct kvm_debugregs debugregs;
+	bool has_xcrs; /* the host's CPU has XSAVE */
 	struct kvm_xcrs xcrs;
 	struct kvm_lapic_state lapic;
 	struct kvm_vcpu_events events;

@@ -52,7 +52,6 @@ static const struct capability capabilities[] = {
 	{ KVM_CAP_VCPU_EVENTS, 1, "KVM lacks KVM_CAP_VCPU_EVENTS" },
 	{ KVM_CAP_DEBUGREGS, 1, "KVM lacks KVM_CAP_DEBUGREGS" },
 	{ KVM_CAP_XSAVE, 1, "KVM lacks KVM_CAP_XSAVE" },
-	{ KVM_CAP_XCRS, 1, "KVM lacks KVM_CAP_XCRS" },
 };
 /* clang-format on */
 

@@ -128,6 +128,7 @@ int summary_make(struct summary *s, const struct launch_record *launch)
 		s->odd = "it has an instruction that this check does not know";
 	if (s->odd != NULL)
 		return -EINVAL;
+	qsort(s->allowed, s->count, sizeof(s->allowed[0]), compare);
 	merge_all(s);
 	qsort(s->allowed, s->count, sizeof(s->allowed[0]), compare);
 	return 0;

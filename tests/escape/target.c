@@ -187,7 +187,7 @@ int target_rig_start(struct target_rig *rig)
 	CHECK(pipe2(fds, O_CLOEXEC) == 0 && fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0);
 	rig->log_read = fds[0];
 	rig->log_write = fds[1];
-	log_open(rig->log_write, LOG_LEVEL_WARN);
+	log_open(rig->log_write, getenv("DEBUG") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN);
 	/* The alarm that ends a wait (inject.c) is the main thread's. */
 	sigemptyset(&alarm_set);
 	sigaddset(&alarm_set, SIGALRM);

@@ -73,8 +73,11 @@ static void attack_end(struct attack *a)
 	struct replacement r;
 
 	inject_detach(&a->in);
+	target_log_clear(&rig);
 	assert_int_equal(device_replace(a->target.dev, REPLACE_OPERATOR, true, &r), 0);
-	assert_int_equal(r.fence, FENCE_PARKED);
+	if (r.fence != FENCE_PARKED)
+		fail_msg("a handoff afterwards rests on %s, after %u us\n%s", fence_name(r.fence),
+			 r.drain_us, target_log(&rig));
 	print_message("%u executed, %u held, %u exited\n", a->executed, a->held, a->exited);
 	assert_int_equal(a->wrong, 0);
 }

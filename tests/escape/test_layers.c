@@ -224,8 +224,10 @@ static uint32_t count_entries(const char *name)
 	const struct dirent *entry;
 	uint32_t n = 0;
 
-	if (dir == NULL)
+	if (dir == NULL) {
 		fail_msg("%s cannot be read: %s", name, strerror(errno));
+		return 0;
+	}
 	while ((entry = readdir(dir)) != NULL)
 		n += entry->d_name[0] != '.';
 	closedir(dir);

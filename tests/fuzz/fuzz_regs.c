@@ -83,7 +83,7 @@ UNEXPLORED static void check_doorbells(const struct virtio_pci *dev)
 			    rig.machine.bell[i].eventfd != dev->spec.kick[q])
 				continue;
 			found++;
-			FUZZ_CHECK(rig.machine.bell[i].gpa == bar + VIRTIO_NOTIFY_AT + 4 * q);
+			FUZZ_CHECK(rig.machine.bell[i].gpa == bar + VIRTIO_NOTIFY_AT + 4ull * q);
 		}
 		FUZZ_CHECK(found == (bar != 0));
 	}
@@ -185,7 +185,7 @@ static void step_access(const struct step *s, uint32_t dev, uint32_t size)
 		break;
 	default: /* a BAR where it may collide */
 		bus_write(rig.mmio, LAYOUT_ECAM + (dev + 1) * 0x8000ull + 0x10, 4,
-			  LAYOUT_MMIO32 - VIRTIO_BAR_BYTES + s->at % 8 * (VIRTIO_BAR_BYTES / 2));
+			  LAYOUT_MMIO32 - VIRTIO_BAR_BYTES + s->at % 8ull * (VIRTIO_BAR_BYTES / 2));
 	}
 }
 

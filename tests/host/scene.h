@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the host tests begin and end with: a blk device of release programs, watched, with a verified
- * load on a thread of its own.  Failures are cmocka assertions, so these are for the test's thread.
+ * What the host tests begin and end with: a blk device of release programs, watched, with a
+ * verified load on a thread of its own.  Failures are cmocka assertions, so these are for the
+ * test's thread.
  */
 #ifndef MAYFLY_TESTS_HOST_SCENE_H
 #define MAYFLY_TESTS_HOST_SCENE_H

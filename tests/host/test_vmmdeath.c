@@ -31,7 +31,7 @@ static struct shared {
 	uint32_t stage;
 	bool go; /* the parent's word: PART_CLOSE may give up the boxes */
 	uint64_t completed;
-} *shared;
+} * shared;
 
 /* How a child plays its part. */
 enum part {
@@ -335,7 +335,8 @@ static int make_image(void **state)
 	(void)state;
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
 		return -1;
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	snprintf(path, sizeof(path), "%s/vmmdeath.XXXXXX", dir != NULL ? dir : "/tmp");
 	cleanup_fd int fd = mkostemp(path, O_CLOEXEC);
 
@@ -353,10 +354,8 @@ static int remove_image(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		vmm_test(test_dies_at_birth),
-		vmm_test(test_dies_serving),
-		vmm_test(test_dies_with_stopped_boxes),
-		vmm_test(test_is_followed),
+		vmm_test(test_dies_at_birth),           vmm_test(test_dies_serving),
+		vmm_test(test_dies_with_stopped_boxes), vmm_test(test_is_followed),
 		vmm_test(test_boxes_hold_the_lock),
 	};
 

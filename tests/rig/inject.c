@@ -2,8 +2,8 @@
 /*
  * Theory of operation.  PTRACE_SEIZE and PTRACE_INTERRUPT stop the process without a signal that it
  * could notice.  Found inside a system call, it would have it restarted when let go, with the
- * instruction pointer moved back: orig_rax -1 says that there is none to restart.  The registers are
- * written, and PTRACE_DETACH runs it on.  Its parent is another thread of this process (the
+ * instruction pointer moved back: orig_rax -1 says that there is none to restart.  The registers
+ * are written, and PTRACE_DETACH runs it on.  Its parent is another thread of this process (the
  * supervisor), which may reap it at any moment; so waiting is by looks that reap nothing.
  */
 #include "tests/rig/inject.h"

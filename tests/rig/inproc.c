@@ -17,7 +17,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FD_BASE 700 /* above the spawner's, below the soft limit of 1024 that spawner_start() sees to */
+#define FD_BASE                                                                                    \
+	700 /* above the spawner's, below the soft limit of 1024 that spawner_start() sees to */
 #define FD_LIMIT 1000
 #define ANSWER_MS 10000
 

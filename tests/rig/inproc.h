@@ -19,8 +19,8 @@
 #include "tests/rig/guestmem.h"
 
 struct inproc_config {
-	const struct dev_ops *ops;   /* dev_program of the hosted archive that is linked */
-	const struct guestmem *mem;  /* must not change while it runs */
+	const struct dev_ops *ops;  /* dev_program of the hosted archive that is linked */
+	const struct guestmem *mem; /* must not change while it runs */
 	uint32_t queues;
 	const int *kick; /* eventfds of each queue, EFD_NONBLOCK; borrowed */
 	const int *call;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation.  The thread steps the load in slices short enough to see `stop` soon; draining
- * and verifying are done by the caller once the thread is joined, so the load is never shared.
+ * Theory of operation.  The thread steps the load in slices short enough to see `stop` soon;
+ * draining and verifying are done by the caller once the thread is joined, so the load is never
+ * shared.
  */
 #include "tests/rig/loadrun.h"
 
@@ -78,7 +79,8 @@ bool loadrun_finish(struct loadrun *run, int image)
 
 	if (!clean)
 		fprintf(stderr,
-			"load: completed %llu lost %llu duplicated %llu corrupted %llu errors %llu: %s\n",
+			"load: completed %llu lost %llu duplicated %llu corrupted %llu "
+			"errors %llu: %s\n",
 			(unsigned long long)s.completed, (unsigned long long)s.lost,
 			(unsigned long long)s.duplicated, (unsigned long long)s.corrupted,
 			(unsigned long long)s.errors, blkload_complaint(&run->load));

@@ -16,9 +16,9 @@
 struct loadrun {
 	struct blkload load;
 	pthread_t thread;
-	bool stop;   /* shared with the thread */
+	bool stop; /* shared with the thread */
 	bool running;
-	int error;   /* of a step */
+	int error; /* of a step */
 };
 
 /* Load on `rings` rings, `depth` requests on each. The device may be started before or after.

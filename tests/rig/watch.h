@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The caller of a device that only watches: hooks that count what happens and keep every finished
- * replacement, and waiting for them.  One watch a device; watch_hooks and the watch go into its spec.
+ * replacement, and waiting for them.  One watch a device; watch_hooks and the watch go into its
+ * spec.
  */
 #ifndef MAYFLY_RIG_WATCH_H
 #define MAYFLY_RIG_WATCH_H
@@ -31,7 +32,7 @@ struct watch {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	uint64_t counts[WATCH_EVENT_COUNT];
-	const char *why; /* of the last BROKEN */
+	const char *why;                   /* of the last BROKEN */
 	struct replacement log[WATCH_LOG]; /* a ring, REPLACED so far */
 };
 

@@ -133,10 +133,10 @@ static void test_many(void **state)
 		const uint32_t at = i * 77 % 200;
 
 		pages[at].tag = at;
-		assert_int_equal(bus_add(bus, at * 0x20, 0x10, &page_ops, &pages[at]), 0);
+		assert_int_equal(bus_add(bus, at * 0x20ull, 0x10, &page_ops, &pages[at]), 0);
 	}
 	for (uint32_t i = 0; i < 200; i += 2)
-		assert_int_equal(bus_remove(bus, i * 0x20), 0);
+		assert_int_equal(bus_remove(bus, i * 0x20ull), 0);
 	for (uint32_t i = 0; i < 200; i++) {
 		assert_int_equal(bus_read(bus, i * 0x20 + 8, 4), i % 2 ? i : 0xffffffff);
 		assert_int_equal(bus_read(bus, i * 0x20 + 0x10, 4), 0xffffffff);

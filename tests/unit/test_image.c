@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Images: what is refused and how it is said, alignment, and whom the lock keeps out for how long. */
+/* Images: what is refused and how that is said, alignment, whom the lock keeps out and how long. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
@@ -90,7 +90,8 @@ static void test_opens(void **state)
 
 static void test_opens_readonly(void **state)
 {
-	const struct image_config config = { .path = make_file("disk", 4096, 0400), .readonly = true };
+	const struct image_config config = { .path = make_file("disk", 4096, 0400),
+					     .readonly = true };
 	struct image image = opened(&config);
 
 	(void)state;
@@ -103,7 +104,8 @@ static void test_missing(void **state)
 {
 	(void)state;
 	unlink(path_of("none"));
-	refused(&(struct image_config){ .path = path_of("none") }, ENOENT, "does not exist: create it");
+	refused(&(struct image_config){ .path = path_of("none") }, ENOENT,
+		"does not exist: create it");
 	make_file("disk", 4096, 0600);
 	refused(&(struct image_config){ .path = path_of("disk/x") }, ENOTDIR, "cannot be opened");
 }
@@ -152,7 +154,8 @@ static void test_odd_size(void **state)
 {
 	(void)state;
 	refused(&(struct image_config){ .path = make_file("disk", 0, 0600) }, EINVAL, "is empty");
-	refused(&(struct image_config){ .path = make_file("disk", 511, 0600) }, EINVAL, "has 511 bytes");
+	refused(&(struct image_config){ .path = make_file("disk", 511, 0600) }, EINVAL,
+		"has 511 bytes");
 	refused(&(struct image_config){ .path = make_file("disk", 513, 0600) }, EINVAL,
 		"no multiple of 512");
 }
@@ -160,10 +163,11 @@ static void test_odd_size(void **state)
 /* The alignment that is said must be enough: reads at it succeed. */
 static void test_direct(void **state)
 {
-	const struct image_config config = { .path = make_file("disk", 1 << 20, 0600), .direct = true };
+	const struct image_config config = { .path = make_file("disk", 1 << 20, 0600),
+					     .direct = true };
 	char why[IMAGE_WHY_MAX];
 	struct image image;
-	void *buffer;
+	void *buffer = NULL;
 
 	(void)state;
 	if (image_open(&image, &config, why) == -EINVAL && strstr(why, "no direct I/O") != NULL) {
@@ -186,7 +190,8 @@ static void test_direct(void **state)
 
 	image_close(&image);
 	if (align > 512)
-		refused(&(struct image_config){ .path = make_file("disk", 512, 0600), .direct = true },
+		refused(&(struct image_config){ .path = make_file("disk", 512, 0600),
+						.direct = true },
 			EINVAL, "as direct I/O wants");
 	free(buffer);
 }
@@ -195,7 +200,9 @@ static void test_no_direct(void **state)
 {
 	(void)state;
 	/* Of a file system without it. */
-	refused(&(struct image_config){ .path = "/proc/self/status", .readonly = true, .direct = true },
+	refused(&(struct image_config){ .path = "/proc/self/status",
+					.readonly = true,
+					.direct = true },
 		EINVAL, "no direct I/O: leave direct off");
 }
 

@@ -48,7 +48,7 @@ static int teardown(void **state)
 
 static void word(uint32_t vector, uint32_t index, uint32_t value)
 {
-	msix_table_write(&msix, vector * 16 + index * 4, 4, value);
+	msix_table_write(&msix, vector * 16ull + index * 4ull, 4, value);
 }
 
 /* As Linux writes an entry: masked, address, data, then unmasked or not. */
@@ -81,16 +81,17 @@ static void test_table_is_memory(void **state)
 {
 	(void)state;
 	for (uint32_t v = 0; v < SOURCES; v++) {
-		assert_true(msix_table_read(&msix, v * 16, 8) == 0);
-		assert_true(msix_table_read(&msix, v * 16 + 8, 8) == 1ull << 32); /* masked */
-		msix_table_write(&msix, v * 16, 8, 0x1122334455667700 + v);
-		msix_table_write(&msix, v * 16 + 8, 8, UINT64_MAX - v);
+		assert_true(msix_table_read(&msix, v * 16ull, 8) == 0);
+		assert_true(msix_table_read(&msix, v * 16ull + 8, 8) == 1ull << 32); /* masked */
+		msix_table_write(&msix, v * 16ull, 8, 0x1122334455667700 + v);
+		msix_table_write(&msix, v * 16ull + 8, 8, UINT64_MAX - v);
 	}
 	for (uint32_t v = 0; v < SOURCES; v++) {
-		assert_int_equal(msix_table_read(&msix, v * 16, 4), 0x55667700); /* aligned to 4 */
-		assert_int_equal(msix_table_read(&msix, v * 16 + 4, 4), 0x11223344);
-		assert_int_equal(msix_table_read(&msix, v * 16 + 8, 4), 0xffffffff - v);
-		assert_int_equal(msix_table_read(&msix, v * 16 + 12, 4), 1);
+		assert_int_equal(msix_table_read(&msix, v * 16ull, 4),
+				 0x55667700); /* aligned to 4 */
+		assert_int_equal(msix_table_read(&msix, v * 16ull + 4, 4), 0x11223344);
+		assert_int_equal(msix_table_read(&msix, v * 16ull + 8, 4), 0xffffffff - v);
+		assert_int_equal(msix_table_read(&msix, v * 16ull + 12, 4), 1);
 	}
 	assert_int_equal(machine.gsi[msix.vector[0].gsi].sets, 0);
 }
@@ -111,7 +112,7 @@ static void test_undefined_accesses(void **state)
 		}
 	}
 	for (uint32_t v = 0; v < SOURCES; v++) /* nobody took a mask away */
-		assert_int_equal(msix_table_read(&msix, v * 16 + 12, 4), 1);
+		assert_int_equal(msix_table_read(&msix, v * 16ull + 12, 4), 1);
 }
 
 static void test_life(void **state)

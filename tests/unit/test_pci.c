@@ -21,13 +21,14 @@
 
 #define BAR_BYTES 0x4000u
 #define DEVICES 4u
+#define STRIDE 0x4000ull /* BAR_BYTES, in addresses */
 
 struct dut {
 	struct pci_device pci;
-	uint64_t tag; /* what its BAR reads as */
-	uint32_t moves;
+	uint64_t tag;  /* what its BAR reads as */
 	uint64_t from; /* of the last move */
 	uint64_t to;
+	uint32_t moves;
 	uint32_t written;
 	uint32_t readings;
 	bool reads_ahead; /* the reading hook counts into the capability */
@@ -522,21 +523,21 @@ static void test_sizes_overlap(void **state)
 	/* The large one lies over four small ones that are not decoded. */
 	for (uint32_t i = 0; i < DEVICES; i++) {
 		decode(i, false);
-		put_bar(i, LAYOUT_MMIO32 + 0x400000 + i * BAR_BYTES);
+		put_bar(i, (uint32_t)(LAYOUT_MMIO32 + 0x400000 + i * STRIDE));
 		decode(i, true);
 		decode(i, false);
 	}
 	put_bar(4, LAYOUT_MMIO32 + 0x400000);
 	for (uint32_t i = 0; i < DEVICES; i++) {
 		assert_int_equal(duts[i].to, 0);
-		assert_int_equal(who(LAYOUT_MMIO32 + 0x400000 + i * BAR_BYTES), 4);
+		assert_int_equal(who(LAYOUT_MMIO32 + 0x400000 + i * STRIDE), 4);
 		decode(i, true); /* too late */
 		assert_int_equal(duts[i].to, 0);
 	}
 	/* A byte of one at home is enough to keep it out. */
 	put_bar(4, LAYOUT_MMIO32 + 0x800000);
 	for (uint32_t i = 0; i < DEVICES; i++)
-		assert_int_equal(who(LAYOUT_MMIO32 + 0x400000 + i * BAR_BYTES), (int)i);
+		assert_int_equal(who(LAYOUT_MMIO32 + 0x400000 + i * STRIDE), (int)i);
 	put_bar(4, LAYOUT_MMIO32 + 0x400000);
 	assert_int_equal(duts[4].to, LAYOUT_MMIO32 + 0x800000);
 }
@@ -643,9 +644,9 @@ static void *prober(void *arg)
 
 	for (uint32_t i = 0; !__atomic_load_n(&done, __ATOMIC_ACQUIRE); i++) {
 		wrong += bus_read(mmio, ecam(slot, 0), 4) != 0x50001234 + ((slot - 1) << 16);
-		bus_write(mmio, ecam(slot, PCI_BAR(0)), 4, LAYOUT_MMIO32 + (i % 64) * BAR_BYTES);
+		bus_write(mmio, ecam(slot, PCI_BAR(0)), 4, LAYOUT_MMIO32 + i % 64 * STRIDE);
 		bus_write(mmio, ecam(slot, PCI_COMMAND), 2, i & 6);
-		bus_read(mmio, LAYOUT_MMIO32 + (i % 61) * BAR_BYTES, 4);
+		bus_read(mmio, LAYOUT_MMIO32 + i % 61 * STRIDE, 4);
 	}
 	return (void *)wrong;
 }

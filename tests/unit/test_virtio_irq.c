@@ -139,8 +139,9 @@ static void test_doorbells(void **state)
 	for (uint32_t q = 0; q < QUEUES; q++) {
 		driver_put(&drv, DRIVER_SELECT, 2, q);
 		fake_write(&rig,
-			   drv.notify + driver_get(&drv, DRIVER_NOTIFY_OFF, 2) * drv.multiplier, 2,
-			   0xabcd);
+			   drv.notify + (uint64_t)driver_get(&drv, DRIVER_NOTIFY_OFF, 2) *
+						drv.multiplier,
+			   2, 0xabcd);
 		for (uint32_t other = 0; other < QUEUES; other++)
 			assert_int_equal(fake_take(rig.spec.kick[other]), other == q);
 	}
@@ -157,7 +158,7 @@ static void test_doorbells_by_hand(void **state)
 		assert_true(fake_take(rig.spec.kick[1]));
 		for (uint32_t at = 1; at < 4; at++) /* no queue's */
 			bus_write(rig.mmio, drv.notify + at, size, 0);
-		bus_write(rig.mmio, drv.notify + 4 * QUEUES, size, 0);
+		bus_write(rig.mmio, drv.notify + 4ull * QUEUES, size, 0);
 		assert_false(fake_take(rig.spec.kick[0]));
 		assert_false(fake_take(rig.spec.kick[1]));
 		assert_true(bus_read(rig.mmio, drv.notify, size) == 0);
@@ -365,7 +366,8 @@ static void test_creation_fails(void **state)
 	for (uint32_t slot = 2; slot < PCI_SLOTS; slot++)
 		rig.host.slots[slot] = &rig.host.bridge;
 	assert_int_equal(virtio_pci_create(&dev, &rig.host, &good), -ENOSPC);
-	memset(rig.host.slots + 2, 0, sizeof(rig.host.slots) - 2 * sizeof(rig.host.slots[0]));
+	for (uint32_t slot = 2; slot < PCI_SLOTS; slot++)
+		rig.host.slots[slot] = NULL;
 	assert_null(dev);
 	assert_int_equal(fake_gsis(&rig.machine), QUEUES + 1);
 	assert_int_equal(fake_bells(&rig.machine), QUEUES);

@@ -112,7 +112,7 @@ static inline void driver_msix_control(struct driver *d, uint16_t control)
 
 static inline void driver_vector_mask(struct driver *d, uint32_t vector, bool masked)
 {
-	bus_write(d->rig->mmio, d->table + vector * 16 + 12, 4, masked);
+	bus_write(d->rig->mmio, d->table + vector * 16ull + 12, 4, masked);
 }
 
 /* pci_alloc_irq_vectors(): enabled with the function masked, entries written masked, then shown. */
@@ -123,9 +123,9 @@ static inline void driver_enable_msix(struct driver *d)
 	driver_msix_control(d, MSIX_CONTROL_ENABLED | MSIX_CONTROL_MASKED);
 	for (uint32_t v = 0; v < vectors; v++) {
 		driver_vector_mask(d, v, true);
-		bus_write(d->rig->mmio, d->table + v * 16, 4, 0xfee00000);
-		bus_write(d->rig->mmio, d->table + v * 16 + 4, 4, 0);
-		bus_write(d->rig->mmio, d->table + v * 16 + 8, 4, DRIVER_DATA(v));
+		bus_write(d->rig->mmio, d->table + v * 16ull, 4, 0xfee00000);
+		bus_write(d->rig->mmio, d->table + v * 16ull + 4, 4, 0);
+		bus_write(d->rig->mmio, d->table + v * 16ull + 8, 4, DRIVER_DATA(v));
 	}
 	driver_msix_control(d, MSIX_CONTROL_ENABLED);
 	for (uint32_t v = 0; v < vectors; v++)
@@ -134,7 +134,7 @@ static inline void driver_enable_msix(struct driver *d)
 
 static inline uint64_t driver_ring(uint32_t queue, uint32_t area)
 {
-	return 0x100000000ull * (queue + 1) + 0x10000 * (area + 1);
+	return 0x100000000ull * (queue + 1) + 0x10000ull * (area + 1);
 }
 
 static inline void driver_setup_queue(struct driver *d, uint32_t queue, uint32_t size,

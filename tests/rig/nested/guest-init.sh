@@ -97,7 +97,9 @@ done
 (cd /mnt/fixed && md5sum [0-9] >/run/sums) || fail "read"
 sync
 echo 3 >/proc/sys/vm/drop_caches
+echo 4 >/proc/sys/vm/drop_caches # from now on without a message each time
 
+: >/run/load
 echo "<6>$MARK" >/dev/kmsg
 # shellcheck disable=SC2086 # no control disk, no argument
 guestload run /mnt/load "$(param demo.seconds 600)" "$(param demo.writers 12)" $control >/run/load &
@@ -105,7 +107,7 @@ load=$!
 tail -f /run/load &
 tail=$!
 wait $load
-kill $tail
+kill $tail 2>/dev/null
 sums=$(tail -n 1 /run/load)
 
 umount /mnt || fail "umount"

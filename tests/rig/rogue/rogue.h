@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rogue device programs: release blk with another main loop.  Up to QUIESCE one serves as it should,
- * and watches for others that do; what it does then, a test chooses by the page that both see in
- * guest memory.  NAME, what it does.
+ * Rogue device programs: release blk with another main loop.  Up to QUIESCE one serves as it
+ * should, and watches for others that do; what it does then, a test chooses by the page that both
+ * see in guest memory.  NAME, what it does.
  *
- * Each generation counts every step it takes in its place of `beats`, and an active one looks at the
- * places of all others: a step there is a fenced generation that was not fenced.
+ * Each generation counts every step it takes in its place of `beats`, and an active one looks at
+ * the places of all others: a step there is a fenced generation that was not fenced.
  */
 #ifndef MAYFLY_RIG_ROGUE_ROGUE_H
 #define MAYFLY_RIG_ROGUE_ROGUE_H
@@ -59,9 +59,9 @@ struct rogue_slot {
 	uint32_t pad;
 	/* The programs write. */
 	uint64_t activations;
-	uint64_t misdeeds;         /* begun */
-	uint64_t two_active;       /* steps of another generation that an active one saw */
-	uint64_t two_writing;      /* the same, of its mark in the image's last sector */
+	uint64_t misdeeds;    /* begun */
+	uint64_t two_active;  /* steps of another generation that an active one saw */
+	uint64_t two_writing; /* the same, of its mark in the image's last sector */
 	uint64_t beats[ROGUE_BEATS];
 };
 

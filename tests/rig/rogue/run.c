@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dev_run() of a rogue: linked in place of devmodel/common/run.c with the same start, seal, virtqueue
- * and device as a release program, so it is born, sealed and verified like one, under the same
- * policy, and only then shows what it is.  It is the least that serves: no device that waits for
- * timers or input.
+ * dev_run() of a rogue: linked in place of devmodel/common/run.c with the same start, seal,
+ * virtqueue and device as a release program, so it is born, sealed and verified like one, under the
+ * same policy, and only then shows what it is.  It is the least that serves: no device that waits
+ * for timers or input.
  */
 #include "tests/rig/rogue/rogue.h"
 
@@ -28,9 +28,9 @@ int rogue_report(struct rogue *r, uint32_t type, uint32_t value, uint64_t detail
 {
 	const struct box_report report = { type, value, detail };
 
-	return sys_write(r->dev->launch->fd_control, &report, sizeof(report)) == sizeof(report) ?
-		       0 :
-		       -EPIPE;
+	return sys_write(r->dev->launch->fd_control, &report, sizeof(report)) == sizeof(report)
+		       ? 0
+		       : -EPIPE;
 }
 
 void rogue_beat(struct rogue *r)
@@ -79,7 +79,8 @@ static void watch_image(struct rogue *r)
 {
 	uint64_t sector[BLK_SECTOR / sizeof(uint64_t)];
 
-	if (sys_pread(r->dev->launch->fd_backend, sector, BLK_SECTOR, mark_offset(r)) != BLK_SECTOR ||
+	if (sys_pread(r->dev->launch->fd_backend, sector, BLK_SECTOR, mark_offset(r)) !=
+		    BLK_SECTOR ||
 	    sector[0] != r->dev->launch->generation)
 		count(&r->slot->two_writing);
 }
@@ -146,7 +147,8 @@ static int standby(struct rogue *r)
 
 	if (n < 0)
 		return (int)n;
-	return n >= (long)sizeof(message.activate) && message.header.type == CTL_ACTIVATE ? 0 : -EPROTO;
+	return n >= (long)sizeof(message.activate) && message.header.type == CTL_ACTIVATE ? 0
+											  : -EPROTO;
 }
 
 /* A successor of a liar must be as strict as any. */
@@ -158,8 +160,8 @@ static int take_record(struct rogue *r)
 	if (bytes == 0)
 		return 0;
 	if (bytes <= STATE_RECORD_MAX &&
-	    state_decode(dev->ops->state[STATE_DATA], message.bytes + sizeof(message.activate), bytes,
-			 dev->state[STATE_DATA].bytes) == 0)
+	    state_decode(dev->ops->state[STATE_DATA], message.bytes + sizeof(message.activate),
+			 bytes, dev->state[STATE_DATA].bytes) == 0)
 		return 0;
 	rogue_report(r, REPORT_REFUSED, 0, 0);
 	return -EBADMSG;
@@ -196,7 +198,8 @@ static int activate(struct rogue *r)
 		q->number = l->queue_index[i];
 		q->fd_kick = l->fd_kick + (int)i;
 		q->fd_call = l->fd_call + (int)i;
-		if (virtq_init(q, &l->map, &message.activate.queues[i], message.activate.features) ||
+		if (virtq_init(q, &l->map, &message.activate.queues[i],
+			       message.activate.features) ||
 		    virtq_activate(q) != 0)
 			return -EPROTO;
 		q->limited = false;

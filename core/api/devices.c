@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Devices as they are, and their replacement. */
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "core/api/internal.h"
+#include "core/box/box.h"
+#include "core/cc.h"
+#include "devmodel/abi/kinds.h"
+#include "devmodel/abi/launch.h"
+#include "devmodel/abi/seal.h"
+
+static const char *kind_name(enum dev_kind kind)
+{
+	static const char *const names[] = {
+#define KIND_NAME(NAME, name, virtio_id) #name,
+		DEV_KINDS(KIND_NAME)
+#undef KIND_NAME
+	};
+
+	return names[kind];
+}
+
+/* ---- the seal ---- */
+
+/* Layers that a host may lack; every other one is part of every verified box. */
+static const struct {
+	enum seal_layer layer;
+	uint32_t want;
+} optional[] = {
+	{ SEAL_LAYER_IDS, SEAL_WANT_IDS },           { SEAL_LAYER_LANDLOCK, SEAL_WANT_LANDLOCK },
+	{ SEAL_LAYER_MSEAL, SEAL_WANT_MSEAL },       { SEAL_LAYER_MDWE, SEAL_WANT_MDWE },
+	{ SEAL_LAYER_LISTENER, SEAL_WANT_LISTENER },
+};
+
+static bool layer_lacks(const struct seal_host *host, enum seal_layer layer)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(optional); i++) {
+		if (optional[i].layer == layer)
+			return !(host->seal & optional[i].want);
+	}
+	return false;
+}
+
+static json_t *layer_json(const struct seal_host *host, enum seal_layer layer)
+{
+	const bool lacks = layer_lacks(host, layer);
+	struct utsname kernel;
+
+	if (layer == SEAL_LAYER_IDS)
+		return lacks ? json_string("same as vmm") : json_sprintf("own (%u)", host->uid);
+	if (layer == SEAL_LAYER_LANDLOCK && !lacks)
+		return json_sprintf("abi %d", host->landlock_abi);
+	if (!lacks)
+		return json_string("ok");
+	uname(&kernel);
+	return json_sprintf("no (kernel %.*s)", (int)strcspn(kernel.release, "-+"), kernel.release);
+}
+
+static json_t *seal_json(const struct seal_host *host)
+{
+	static const char *const names[] = {
+#define LAYER_NAME(NAME, name, text) #name,
+		SEAL_LAYERS(LAYER_NAME)
+#undef LAYER_NAME
+	};
+	json_t *seal = json_object();
+
+	for (uint32_t i = 0; i < SEAL_LAYER_COUNT; i++)
+		json_object_set_new(seal, i == SEAL_LAYER_IDS ? "uid" : names[i],
+				    layer_json(host, (enum seal_layer)i));
+	return seal;
+}
+
+/* ---- figures ---- */
+
+static int compare_u32(const void *a, const void *b)
+{
+	const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Of the last DEVICE_SAMPLES; all 0 while there are none. */
+static json_t *percentiles(const uint32_t *samples, uint32_t count, bool zeroes)
+{
+	uint32_t sorted[DEVICE_SAMPLES], n = 0, last = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (samples[i] == 0 && !zeroes)
+			continue;
+		sorted[n++] = last = samples[i];
+	}
+	if (n == 0)
+		sorted[n++] = 0;
+	qsort(sorted, n, sizeof(sorted[0]), compare_u32);
+	return json_pack("{s:I, s:I, s:I, s:I}", "last", (json_int_t)last, "p50",
+			 (json_int_t)sorted[(n - 1) / 2], "p99",
+			 (json_int_t)sorted[(n - 1) * 99 / 100], "max", (json_int_t)sorted[n - 1]);
+}
+
+static json_t *replacements_json(const struct device_status *s)
+{
+	json_t *counts = json_object();
+
+	for (uint32_t i = 0; i < REPLACE_REASON_COUNT; i++)
+		json_object_set_new(counts, replace_reason_name((enum replace_reason)i),
+				    json_integer((json_int_t)s->replacements[i]));
+	return counts;
+}
+
+static json_t *device_json(const struct vmm_device_info *info, const struct seal_host *host)
+{
+	cleanup_free struct device_status *s = malloc(sizeof(*s));
+	json_t *object;
+
+	if (s == NULL)
+		return NULL;
+	device_status(info->dev, s);
+	object = json_pack("{s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:f, s:o, s:o, s:o, s:o, s:i}",
+			   "id", info->id, "kind", kind_name(info->kind), "state", s->state,
+			   "generation", (json_int_t)s->generation, "epoch", s->epoch, "pid",
+			   s->pid, "standby_pid", s->standby_pid, "age_s",
+			   (double)(s->age_ns / NS_PER_MS) / 1000.0, "seal", seal_json(host),
+			   "replacements", replacements_json(s), "switch_us",
+			   percentiles(s->switch_us, s->samples, true),
+			   /* A recovery drains nothing and counts as 0. */
+			   "drain_us", percentiles(s->drain_us, s->samples, false),
+			   "deaths_in_window", s->deaths_in_window);
+	if (object != NULL && s->broken != NULL)
+		json_object_set_new(object, "broken", json_string(s->broken));
+	return object;
+}
+
+/* ---- routes ---- */
+
+void api_get_devices(struct api_call *call)
+{
+	struct vmm_device_info infos[API_DEVICES_MAX];
+	const uint32_t n = vmm_devices(call->vmm, infos, API_DEVICES_MAX);
+	struct seal_host host;
+	json_t *list = json_array();
+
+	vmm_seal(call->vmm, &host);
+	CHECK(n <= API_DEVICES_MAX);
+	for (uint32_t i = 0; i < n; i++)
+		json_array_append_new(list, device_json(&infos[i], &host));
+	api_answer(call, list);
+}
+
+static bool find_device(struct api_call *call, struct vmm_device_info *info)
+{
+	const bool found = vmm_find(call->vmm, call->id, info) == 0;
+
+	if (!found)
+		api_fault(call, MHD_HTTP_NOT_FOUND, "%.64s: no device of that id%s", call->id,
+			  vmm_state(call->vmm) == VMM_NOT_STARTED ? " (the VM was not started)"
+								  : "");
+	return found;
+}
+
+void api_get_device(struct api_call *call)
+{
+	struct vmm_device_info info;
+	struct seal_host host;
+
+	if (!find_device(call, &info))
+		return;
+	vmm_seal(call->vmm, &host);
+	api_answer(call, device_json(&info, &host));
+}
+
+static json_t *replacement_json(const char *id, const struct replacement *r)
+{
+	return json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I}", "id", id, "from",
+			 (json_int_t)r->from, "to", (json_int_t)r->to, "kind",
+			 r->planned ? "handoff" : "recovery", "fence", fence_name(r->fence),
+			 "start", r->carried ? "carried" : "clean", "drain_us",
+			 (json_int_t)r->drain_us, "switch_us", (json_int_t)r->switch_us,
+			 "in_flight", (json_int_t)r->in_flight);
+}
+
+void api_replace_device(struct api_call *call)
+{
+	struct vmm_device_info info;
+	struct replacement r;
+	int ret;
+
+	if (!find_device(call, &info))
+		return;
+	ret = device_replace(info.dev, REPLACE_OPERATOR, true, &r);
+	if (ret == 0)
+		api_answer(call, replacement_json(info.id, &r));
+	else
+		api_fault(call, api_status_of(ret), "%s: cannot be replaced now: %s", info.id,
+			  ret == -ECANCELED ? "a reset, a break or a death came first"
+			  : ret == -EBUSY   ? "it is broken, quarantined or being replaced"
+					    : strerror(-ret));
+}
+
+void api_revive_device(struct api_call *call)
+{
+	struct vmm_device_info info;
+
+	if (!find_device(call, &info))
+		return;
+	if (device_revive(info.dev) == 0)
+		api_done(call);
+	else
+		api_fault(call, MHD_HTTP_CONFLICT, "%s: it is not quarantined", info.id);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the parts of core/api share: one request that arrived whole, its answer, and the table of
+ * what is answered.
+ *
+ *   api.c        the socket and libmicrohttpd: bytes in, bytes out
+ *   routes.c     the table, and which line of it a request is for
+ *   vm.c         the machine: state, actions, version
+ *   configure.c  what is to be started: core/config.h over HTTP
+ *   devices.c    devices, replacement
+ *   metrics.c    GET /metrics
+ */
+#ifndef MAYFLY_CORE_API_INTERNAL_H
+#define MAYFLY_CORE_API_INTERNAL_H
+
+#include <jansson.h>
+#include <pthread.h>
+
+#include "core/options.h"
+#include "core/vmm.h"
+
+#define API_DEVICES_MAX (RUN_DISKS_MAX + 8)
+
+/* What requests share. */
+struct api_state {
+	struct vmm *vmm;
+	pthread_mutex_t lock;
+	int log; /* opened by PUT /logger; -1: not yet */
+};
+
+struct api_call {
+	struct api_state *state;
+	struct vmm *vmm;
+	const struct api_route *route;
+	char id[OPTION_ID_MAX + 1]; /* what stands for {id}; not checked, may name nothing */
+	json_t *body;               /* an object; NULL: there was none */
+	/* The answer; without text: of no length. */
+	unsigned int status;
+	char *text;       /* malloc()ed */
+	const char *type; /* of text */
+	char allow[64];   /* 405: the methods that there are */
+};
+
+typedef void api_handler(struct api_call *call);
+
+enum api_body { API_BODY_NONE, API_BODY_OBJECT };
+
+struct api_route {
+	const char *method;
+	const char *path; /* at most one {id} */
+	enum api_body body;
+	api_handler *handler;
+	const char *section; /* of the configuration (core/config.h); or NULL */
+};
+
+extern const struct api_route api_routes[];
+extern const size_t api_route_count;
+
+/* Answers one request; data is its body, not terminated. */
+void api_dispatch(struct api_call *call, const char *method, const char *path, const char *data,
+		  size_t bytes);
+
+/* 204 */
+void api_done(struct api_call *call);
+/* 200 with this object, which it takes over; NULL: out of memory. */
+void api_answer(struct api_call *call, json_t *object);
+/* status and {"fault_message"} */
+void api_fault(struct api_call *call, unsigned int status, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* The status of an error of the VMM: -EBUSY, -ECANCELED 409; -ENOENT 404; all else 400. */
+unsigned int api_status_of(int ret);
+/* The body's member if it is a string, and the only member; else answers 400 and returns NULL. */
+const char *api_only_string(struct api_call *call, const char *key);
+
+/* Handlers, one a route or a family of them. */
+api_handler api_get_root, api_get_version, api_patch_vm, api_put_actions;
+api_handler api_get_devices, api_get_device, api_replace_device, api_revive_device;
+api_handler api_get_metrics;
+api_handler api_put_section, api_patch_section, api_get_section, api_put_logger, api_get_config;
+
+/* Prometheus text, malloc()ed; NULL: out of memory. */
+char *metrics_text(struct vmm *vmm);
+
+#endif

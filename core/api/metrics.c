@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * GET /metrics: the text format of Prometheus.  One family after the other, in each a line for every
+ * device, so the states are asked for once at the beginning.
+ */
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/api/internal.h"
+#include "core/box/box.h"
+#include "core/cc.h"
+
+struct metrics {
+	FILE *out;
+	uint32_t count;
+	struct vmm_device_info infos[API_DEVICES_MAX];
+	struct device_status status[API_DEVICES_MAX];
+};
+
+static void family(const struct metrics *m, const char *name, const char *type, const char *help)
+{
+	fprintf(m->out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* One number a device. */
+#define DEVICE_METRICS(X)                                                                          \
+	X("mayfly_generation", "gauge", generation, "The active generation; 0: none.")             \
+	X("mayfly_cold_total", "counter", cold, "Replacements that found no standby ready.")       \
+	X("mayfly_stalls_total", "counter", stalls, "Fences that were overdue.")                   \
+	X("mayfly_deaths_in_window", "gauge", deaths_in_window,                                    \
+	  "Deaths that count against the death budget.")
+
+static void numbers(const struct metrics *m)
+{
+#define DEVICE_METRIC(name, type, field, help)                                                     \
+	family(m, name, type, help);                                                               \
+	for (uint32_t i = 0; i < m->count; i++)                                                    \
+		fprintf(m->out, name "{device=\"%s\"} %llu\n", m->infos[i].id,                     \
+			(unsigned long long)m->status[i].field);
+	DEVICE_METRICS(DEVICE_METRIC)
+#undef DEVICE_METRIC
+}
+
+static const char *const passage_names[] = {
+#define PASSAGE_NAME(NAME, name) name,
+	PASSAGES(PASSAGE_NAME)
+#undef PASSAGE_NAME
+};
+
+static void replacements(const struct metrics *m)
+{
+	family(m, "mayfly_replacements_total", "counter", "Finished replacements.");
+	for (uint32_t i = 0; i < m->count; i++) {
+		for (uint32_t r = 0; r < REPLACE_REASON_COUNT; r++)
+			fprintf(m->out,
+				"mayfly_replacements_total{device=\"%s\",kind=\"%s\",reason=\"%s\"} "
+				"%llu\n",
+				m->infos[i].id,
+				passage_names[replace_reason_planned((enum replace_reason)r)
+						      ? PASSAGE_HANDOFF
+						      : PASSAGE_RECOVERY],
+				replace_reason_name((enum replace_reason)r),
+				(unsigned long long)m->status[i].replacements[r]);
+	}
+}
+
+static void histogram(const struct metrics *m, const char *name, const char *labels,
+		      const struct device_histogram *h)
+{
+	static const uint32_t bounds[] = {
+#define BUCKET_BOUND(us) us,
+		DEVICE_BUCKETS(BUCKET_BOUND)
+#undef BUCKET_BOUND
+	};
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(bounds); i++) {
+		sum += h->counts[i];
+		fprintf(m->out, "%s_bucket{%s,le=\"%g\"} %llu\n", name, labels,
+			(double)bounds[i] / 1e6, (unsigned long long)sum);
+	}
+	sum += h->counts[ARRAY_SIZE(bounds)];
+	fprintf(m->out, "%s_bucket{%s,le=\"+Inf\"} %llu\n", name, labels, (unsigned long long)sum);
+	fprintf(m->out, "%s_sum{%s} %.6f\n", name, labels, (double)h->sum_us / 1e6);
+	fprintf(m->out, "%s_count{%s} %llu\n", name, labels, (unsigned long long)sum);
+}
+
+static void times(const struct metrics *m)
+{
+	char labels[OPTION_ID_MAX + 64];
+
+	family(m, "mayfly_switch_seconds", "histogram",
+	       "Old generation parked, or suspicion raised, to the new one at work.");
+	for (uint32_t i = 0; i < m->count; i++) {
+		for (uint32_t p = 0; p < PASSAGE_COUNT; p++) {
+			snprintf(labels, sizeof(labels), "device=\"%s\",kind=\"%s\"",
+				 m->infos[i].id, passage_names[p]);
+			histogram(m, "mayfly_switch_seconds", labels, &m->status[i].switches[p]);
+		}
+	}
+	family(m, "mayfly_drain_seconds", "histogram",
+	       "Handoffs: old generation told to park, to parked.");
+	for (uint32_t i = 0; i < m->count; i++) {
+		snprintf(labels, sizeof(labels), "device=\"%s\"", m->infos[i].id);
+		histogram(m, "mayfly_drain_seconds", labels, &m->status[i].drains);
+	}
+}
+
+char *metrics_text(struct vmm *vmm)
+{
+	cleanup_free struct metrics *m = calloc(1, sizeof(*m));
+	char *text = NULL;
+	size_t bytes = 0;
+
+	if (m == NULL)
+		return NULL;
+	m->out = open_memstream(&text, &bytes);
+	if (m->out == NULL)
+		return NULL;
+	m->count = vmm_devices(vmm, m->infos, API_DEVICES_MAX);
+	CHECK(m->count <= API_DEVICES_MAX);
+	for (uint32_t i = 0; i < m->count; i++)
+		device_status(m->infos[i].dev, &m->status[i]);
+	family(m, "mayfly_epoch", "gauge", "The epoch of guest memory; 0: the VM was not started.");
+	fprintf(m->out, "mayfly_epoch %u\n", vmm_epoch(vmm));
+	replacements(m);
+	times(m);
+	numbers(m);
+	if (fclose(m->out) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+void api_get_metrics(struct api_call *call)
+{
+	call->text = metrics_text(call->vmm);
+	call->type = "text/plain; version=0.0.4";
+	call->status = call->text != NULL ? MHD_HTTP_OK : MHD_HTTP_INTERNAL_SERVER_ERROR;
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of routes, and how a request finds its line: by the path first, so that a path that is
+ * there answers 405 to a method that is not.
+ */
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/api/internal.h"
+#include "core/cc.h"
+
+/* clang-format off */
+const struct api_route api_routes[] = {
+	{ "GET",   "/",                     API_BODY_NONE,   api_get_root, NULL },
+	{ "GET",   "/version",              API_BODY_NONE,   api_get_version, NULL },
+	{ "PATCH", "/vm",                   API_BODY_OBJECT, api_patch_vm, NULL },
+	{ "PUT",   "/actions",              API_BODY_OBJECT, api_put_actions, NULL },
+	{ "GET",   "/metrics",              API_BODY_NONE,   api_get_metrics, NULL },
+	{ "GET",   "/devices",              API_BODY_NONE,   api_get_devices, NULL },
+	{ "GET",   "/devices/{id}",         API_BODY_NONE,   api_get_device, NULL },
+	{ "POST",  "/devices/{id}/replace", API_BODY_NONE,   api_replace_device, NULL },
+	{ "POST",  "/devices/{id}/revive",  API_BODY_NONE,   api_revive_device, NULL },
+};
+/* clang-format on */
+const size_t api_route_count = ARRAY_SIZE(api_routes);
+
+/* ---- answers ---- */
+
+void api_done(struct api_call *call)
+{
+	call->status = MHD_HTTP_NO_CONTENT;
+}
+
+static void answer_json(struct api_call *call, unsigned int status, json_t *value)
+{
+	call->status = status;
+	call->type = "application/json";
+	call->text =
+		value != NULL ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+	if (call->text == NULL)
+		call->status = MHD_HTTP_INTERNAL_SERVER_ERROR; /* out of memory */
+	json_decref(value);
+}
+
+void api_answer(struct api_call *call, json_t *object)
+{
+	answer_json(call, MHD_HTTP_OK, object);
+}
+
+void api_fault(struct api_call *call, unsigned int status, const char *fmt, ...)
+{
+	char text[320];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	/* Text of the client's that was cut in the middle of a letter is no UTF-8 any more. */
+	json_t *message = json_string(text);
+
+	if (message == NULL) {
+		for (char *p = text; *p != '\0'; p++)
+			*p = (*p & 0x80) ? '?' : *p;
+		message = json_string(text);
+	}
+	answer_json(call, status, json_pack("{s:o}", "fault_message", message));
+}
+
+unsigned int api_status_of(int ret)
+{
+	if (ret == -EBUSY || ret == -ECANCELED)
+		return MHD_HTTP_CONFLICT;
+	return ret == -ENOENT ? MHD_HTTP_NOT_FOUND : MHD_HTTP_BAD_REQUEST;
+}
+
+const char *api_only_string(struct api_call *call, const char *key)
+{
+	const json_t *value = json_object_get(call->body, key);
+	const char *name;
+	json_t *other;
+
+	json_object_foreach(call->body, name, other)
+	{
+		if (strcmp(name, key) != 0) {
+			api_fault(call, MHD_HTTP_BAD_REQUEST, "%.64s: unknown key", name);
+			return NULL;
+		}
+	}
+	if (!json_is_string(value))
+		api_fault(call, MHD_HTTP_BAD_REQUEST, "%s: %s", key,
+			  value == NULL ? "must be given" : "is not a string");
+	return json_string_value(value);
+}
+
+/* ---- finding the line ---- */
+
+/* Whether path is like pattern; what stands for {id} is copied to id. */
+static bool path_matches(const char *pattern, const char *path, char id[OPTION_ID_MAX + 1])
+{
+	const char *hole = strstr(pattern, "{id}");
+	size_t n;
+
+	if (hole == NULL)
+		return strcmp(pattern, path) == 0;
+	if (strncmp(pattern, path, (size_t)(hole - pattern)) != 0)
+		return false;
+	path += hole - pattern;
+	n = strcspn(path, "/");
+	if (n == 0 || n > OPTION_ID_MAX || strcmp(hole + strlen("{id}"), path + n) != 0)
+		return false;
+	memcpy(id, path, n);
+	id[n] = '\0';
+	return true;
+}
+
+static const struct api_route *find_route(struct api_call *call, const char *method,
+					  const char *path)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < api_route_count; i++) {
+		const struct api_route *route = &api_routes[i];
+
+		if (!path_matches(route->path, path, call->id))
+			continue;
+		if (strcmp(route->method, method) == 0) {
+			call->allow[0] = '\0';
+			return route;
+		}
+		n += (size_t)snprintf(call->allow + n, sizeof(call->allow) - n, "%s%s",
+				      n != 0 ? ", " : "", route->method);
+	}
+	if (n != 0)
+		api_fault(call, MHD_HTTP_METHOD_NOT_ALLOWED, "%.16s: not a method of %.100s",
+			  method, path);
+	else
+		api_fault(call, MHD_HTTP_NOT_FOUND, "%.100s: unknown path", path);
+	return NULL;
+}
+
+/* false: it was answered with what is wrong. */
+static bool take_body(struct api_call *call, const char *data, size_t bytes)
+{
+	json_error_t error;
+
+	if (bytes == 0 && call->route->body == API_BODY_NONE)
+		return true;
+	call->body = json_loadb(data, bytes, JSON_REJECT_DUPLICATES, &error);
+	if (call->body == NULL)
+		api_fault(call, MHD_HTTP_BAD_REQUEST, "the body is not JSON: line %d: %.120s",
+			  error.line, error.text);
+	else if (!json_is_object(call->body))
+		api_fault(call, MHD_HTTP_BAD_REQUEST, "the body is not an object");
+	else if (call->route->body == API_BODY_NONE && json_object_size(call->body) != 0)
+		api_fault(call, MHD_HTTP_BAD_REQUEST, "%.64s: unknown key",
+			  json_object_iter_key(json_object_iter(call->body)));
+	return call->status == 0;
+}
+
+void api_dispatch(struct api_call *call, const char *method, const char *path, const char *data,
+		  size_t bytes)
+{
+	call->route = find_route(call, method, path);
+	if (call->route == NULL)
+		return;
+	if (take_body(call, data, bytes))
+		call->route->handler(call);
+	json_decref(call->body);
+	call->body = NULL;
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One line of the table a command: what is asked of the server, and how its answer is shown to
+ * people.  With --json the answer is printed as it came.
+ */
+#include "core/ctl.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <string.h>
+
+#include "core/cc.h"
+#include "core/http.h"
+#include "core/options.h"
+
+#define EXIT_USAGE 2
+#define WAIT_S 120 /* a replacement waits for slow storage */
+#define PATH_BYTES 128
+
+struct ctl {
+	const struct ctl_options *options;
+	const char *socket;
+	const struct command *command;
+};
+
+struct command {
+	const char *name;
+	bool id; /* one more operand */
+	const char *method;
+	const char *path; /* printf format where there is an id */
+	const char *body;
+	void (*show)(const json_t *answer); /* NULL: nothing to show, or text */
+};
+
+/* ---- for people ---- */
+
+static long long number(const json_t *object, const char *key)
+{
+	return json_integer_value(json_object_get(object, key));
+}
+
+static const char *text(const json_t *object, const char *key)
+{
+	const char *value = json_string_value(json_object_get(object, key));
+
+	return value != NULL ? value : "-";
+}
+
+static long long total(const json_t *counts)
+{
+	long long sum = 0;
+	const char *key;
+	json_t *value;
+
+	json_object_foreach((json_t *)counts, key, value) sum += json_integer_value(value);
+	return sum;
+}
+
+static void show_devices(const json_t *answer)
+{
+	printf("%-16s %-8s %-13s %10s %12s %16s %16s %9s\n", "device", "kind", "state",
+	       "generation", "replacements", "drain us p50/99", "switch us p50/99", "age s");
+	for (size_t i = 0; i < json_array_size(answer); i++) {
+		const json_t *d = json_array_get(answer, i);
+		const json_t *drain = json_object_get(d, "drain_us");
+		const json_t *change = json_object_get(d, "switch_us");
+		char drains[48], changes[48];
+
+		snprintf(drains, sizeof(drains), "%lld/%lld", number(drain, "p50"),
+			 number(drain, "p99"));
+		snprintf(changes, sizeof(changes), "%lld/%lld", number(change, "p50"),
+			 number(change, "p99"));
+		printf("%-16s %-8s %-13s %10lld %12lld %16s %16s %9.1f\n", text(d, "id"),
+		       text(d, "kind"), text(d, "state"), number(d, "generation"),
+		       total(json_object_get(d, "replacements")), drains, changes,
+		       json_number_value(json_object_get(d, "age_s")));
+	}
+}
+
+/* `key: value`, the members of objects on one line. */
+static void show_object(const json_t *answer)
+{
+	const char *key, *inner;
+	json_t *value, *member;
+
+	json_object_foreach((json_t *)answer, key, value)
+	{
+		printf("%-17s", key);
+		if (json_is_object(value)) {
+			json_object_foreach(value, inner, member)
+			{
+				cleanup_free char *word =
+					json_dumps(member, JSON_ENCODE_ANY | JSON_COMPACT);
+
+				printf(" %s=%s", inner, word != NULL ? word : "?");
+			}
+		} else if (json_is_string(value)) {
+			printf(" %s", json_string_value(value));
+		} else if (json_is_real(value)) {
+			printf(" %g", json_real_value(value));
+		} else {
+			printf(" %lld", (long long)json_integer_value(value));
+		}
+		putchar('\n');
+	}
+}
+
+static void show_replacement(const json_t *r)
+{
+	printf("%s: generation %lld for %lld: %s, fence %s, %s start, drain %lld us, switch %lld us, "
+	       "%lld in flight\n",
+	       text(r, "id"), number(r, "to"), number(r, "from"), text(r, "kind"), text(r, "fence"),
+	       text(r, "start"), number(r, "drain_us"), number(r, "switch_us"),
+	       number(r, "in_flight"));
+}
+
+static const struct command commands[] = {
+	{ "devices", false, "GET", "/devices", NULL, show_devices },
+	{ "device", true, "GET", "/devices/%s", NULL, show_object },
+	{ "replace", true, "POST", "/devices/%s/replace", NULL, show_replacement },
+	{ "revive", true, "POST", "/devices/%s/revive", NULL, NULL },
+	{ "pause", false, "PATCH", "/vm", "{\"state\":\"Paused\"}", NULL },
+	{ "resume", false, "PATCH", "/vm", "{\"state\":\"Resumed\"}", NULL },
+	{ "metrics", false, "GET", "/metrics", NULL, NULL },
+};
+
+/* ---- asking ---- */
+
+static int refused(const struct http_answer *answer)
+{
+	json_t *object = json_loadb(answer->body, answer->bytes, 0, NULL);
+	const char *message = json_string_value(json_object_get(object, "fault_message"));
+
+	if (message != NULL)
+		fprintf(stderr, "mayfly ctl: %s\n", message);
+	else
+		fprintf(stderr, "mayfly ctl: the VM answered with status %u\n", answer->status);
+	json_decref(object);
+	return EXIT_FAILURE;
+}
+
+static void print_text(const struct http_answer *answer)
+{
+	fwrite(answer->body, 1, answer->bytes, stdout);
+	if (answer->bytes != 0 && answer->body[answer->bytes - 1] != '\n')
+		putchar('\n');
+}
+
+static int show(const struct ctl *ctl, const struct http_answer *answer)
+{
+	json_t *value;
+
+	if (answer->status / 100 != 2)
+		return refused(answer);
+	if (ctl->options->json || ctl->command->show == NULL) {
+		print_text(answer);
+		return EXIT_SUCCESS;
+	}
+	value = json_loadb(answer->body, answer->bytes, 0, NULL);
+	if (value == NULL) {
+		fprintf(stderr, "mayfly ctl: what the VM answered is not JSON\n");
+		return EXIT_FAILURE;
+	}
+	ctl->command->show(value);
+	json_decref(value);
+	return EXIT_SUCCESS;
+}
+
+static int ask(const struct ctl *ctl, const char *method, const char *path, const char *body,
+	       struct http_answer *answer)
+{
+	const int ret = http_ask(ctl->socket, method, path, body, WAIT_S, answer);
+
+	if (ret != 0)
+		fprintf(stderr, "mayfly ctl: %s: %s\n", ctl->socket,
+			ret == -EPROTO ? "what answers there is not mayfly" : strerror(-ret));
+	return ret;
+}
+
+static int run_command(const struct ctl *ctl, const char *id)
+{
+	const struct command *c = ctl->command;
+	struct http_answer answer;
+	char path[PATH_BYTES];
+	int status;
+
+	if (c->id)
+		snprintf(path, sizeof(path), c->path, id); /* NOLINT: formats of the table */
+	else
+		snprintf(path, sizeof(path), "%s", c->path);
+	if (ask(ctl, c->method, path, c->body, &answer) != 0)
+		return EXIT_FAILURE;
+	status = show(ctl, &answer);
+	free(answer.body);
+	return status;
+}
+
+/* Each device in turn; one that is refused does not keep the others. */
+static int replace_all(const struct ctl *ctl)
+{
+	struct http_answer answer;
+	int status = EXIT_SUCCESS;
+	json_t *devices;
+
+	if (ask(ctl, "GET", "/devices", NULL, &answer) != 0)
+		return EXIT_FAILURE;
+	devices = json_loadb(answer.body, answer.bytes, 0, NULL);
+	free(answer.body);
+	for (size_t i = 0; i < json_array_size(devices); i++) {
+		const char *id = text(json_array_get(devices, i), "id");
+
+		if (run_command(ctl, id) != EXIT_SUCCESS)
+			status = EXIT_FAILURE;
+	}
+	if (json_array_size(devices) == 0) {
+		fprintf(stderr, "mayfly ctl: the VM has no devices (yet)\n");
+		status = EXIT_FAILURE;
+	}
+	json_decref(devices);
+	return status;
+}
+
+/* ---- the verb ---- */
+
+static int usage(const char *what, const char *which)
+{
+	fprintf(stderr, "mayfly ctl: %s%s%s%s\n", which != NULL ? "'" : "",
+		which != NULL ? which : "", which != NULL ? "' " : "", what);
+	return EXIT_USAGE;
+}
+
+static bool is_id(const char *word)
+{
+	const struct option o = { .room = OPTION_ID_MAX + 1 };
+	struct option_error error;
+	char id[OPTION_ID_MAX + 1];
+
+	return option_id(&o, word, id, &error) == 0;
+}
+
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	}
+	return NULL;
+}
+
+int ctl_main(const struct ctl_options *options)
+{
+	struct ctl ctl = { .options = options, .socket = options->operands[0] };
+	const char *id = options->operands[2];
+
+	if (options->operand_count < 2)
+		return usage("needs the VM's API socket and a command (mayfly ctl --help)", NULL);
+	ctl.command = find_command(options->operands[1]);
+	if (ctl.command == NULL)
+		return usage("is not a command (mayfly ctl --help)", options->operands[1]);
+	if (!ctl.command->id && id != NULL)
+		return usage("is one word too many", id);
+	if (ctl.command->id && id == NULL)
+		return usage("needs a device's id", ctl.command->name);
+	if (id != NULL && !is_id(id))
+		return usage("is not a device's id", id);
+	if (strcmp(ctl.command->name, "replace") == 0 && strcmp(id, "all") == 0)
+		return replace_all(&ctl);
+	return run_command(&ctl, id);
+}
