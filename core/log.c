@@ -17,6 +17,11 @@ void log_open(int fd, enum log_level level)
 	sink.level = level;
 }
 
+void log_set_level(enum log_level level)
+{
+	sink.level = level;
+}
+
 void log_write(enum log_level level, const char *fmt, ...)
 {
 	char line[512];

@@ -12,6 +12,8 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
  * Before the first call: stderr, warn. */
 void log_open(int fd, enum log_level level);
 
+void log_set_level(enum log_level level);
+
 /* Thread-safe; each line is one write(2) and may block as that does. */
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -25,7 +25,7 @@ struct loop_timer {
 };
 
 /* 0 or -errno. */
-int loop_create(struct loop **loop);
+int loop_create(struct loop **out);
 /* Not while loop_run() runs. */
 void loop_destroy(struct loop *loop);
 

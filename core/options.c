@@ -5,15 +5,18 @@
  */
 #include "core/options.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/box/box.h"
 #include "core/cc.h"
 #include "core/log.h"
+#include "core/machine/layout.h"
 #include "devmodel/abi/seal.h"
 
 _Static_assert(RUN_DEATHS_MAX == DEVICE_DEATHS_MAX, "what the supervisor can remember");
+_Static_assert(RUN_CPUS_MAX == LAYOUT_CPUS_MAX, "what the guest's tables have room for");
 _Static_assert(OPTION_ID_MAX == DEVICE_ID_MAX, "ids are device ids");
 
 #define OPTION_LINE(NAME, name_, json_, arg_, fallback_, how_, text_)                              \
@@ -76,8 +79,9 @@ int option_budget(const struct option *o, const char *text, void *field, struct 
 		return option_fail(error, "'%.40s' is not N/SECONDS, as in 10/60", text);
 	if (deaths > RUN_DEATHS_MAX)
 		return option_fail(error, "more than %d deaths", RUN_DEATHS_MAX);
-	if (seconds < 1 || seconds > 86400)
-		return option_fail(error, "the time is not between 1 and 86400 seconds");
+	if (seconds < 1 || seconds > RUN_DEATH_WINDOW_MAX)
+		return option_fail(error, "the time is not between 1 and %d seconds",
+				   RUN_DEATH_WINDOW_MAX);
 	budget->deaths = (uint32_t)deaths;
 	budget->seconds = (uint32_t)seconds;
 	return 0;
@@ -125,6 +129,21 @@ int option_seal(const struct option *o, const char *text, void *field, struct op
 	return ret;
 }
 
+void option_seal_text(const struct run_seal *seal, char text[OPTION_SEAL_TEXT_MAX])
+{
+	size_t n = 0;
+
+	text[0] = '\0';
+	if (seal->kernel)
+		snprintf(text, OPTION_SEAL_TEXT_MAX, "kernel");
+	for (uint32_t i = 0; i < SEAL_LAYER_COUNT && !seal->kernel; i++) {
+		if (seal->layers & 1u << i)
+			n += (size_t)snprintf(text + n, OPTION_SEAL_TEXT_MAX - n, "%s%s",
+					      n != 0 ? "," : "", layer_names[i]);
+		CHECK(n < OPTION_SEAL_TEXT_MAX);
+	}
+}
+
 /* ---- memory ---- */
 
 #define MIB (1ull << 20)
@@ -153,20 +172,11 @@ static int memory_check(void *out, struct option_error *error)
 	struct run_memory *m = out;
 	const uint64_t page = memory_page_bytes(m->pages);
 	const uint64_t unit = page > MIB ? page : MIB;
-	const bool grows = OPTION_GIVEN(m, OPTION_MEMORY_MAX);
 
-	if (m->bytes % unit != 0 || m->max_bytes % unit != 0)
-		return option_fail(error, "size and max must be multiples of %lluM%s",
+	if (m->bytes % unit != 0)
+		return option_fail(error, "size must be a multiple of %lluM%s",
 				   (unsigned long long)(unit / MIB),
 				   page > MIB ? ", the page size" : "");
-	if (grows && m->max_bytes < m->bytes)
-		return option_fail(error, "max is less than size");
-	if (!grows && OPTION_GIVEN(m, OPTION_MEMORY_SLOTS))
-		return option_fail(error, "slots needs max");
-	if (!grows)
-		m->max_bytes = m->bytes;
-	else if (m->slots == 0)
-		m->slots = RUN_SLOTS_MAX;
 	if (!OPTION_GIVEN(m, OPTION_MEMORY_NODE))
 		m->node = RUN_NODE_ANY;
 	return 0;
@@ -188,7 +198,7 @@ static const struct option_set memory_set = {
 static const struct option disk_table[] = { DISK_OPTIONS(OPTION_LINE) };
 #undef OPTION_STRUCT
 
-static const struct option_set disk_set = { OPTION_SET(disk_table, struct run_disk) };
+const struct option_set disk_set = { OPTION_SET(disk_table, struct run_disk) };
 
 #define OPTION_STRUCT struct run_rejuvenate
 static const struct option rejuvenate_table[] = { REJUVENATE_OPTIONS(OPTION_LINE) };
@@ -204,16 +214,22 @@ static const char *const own_ids[] = {
 	"console", "serial", "rtc", "rng", "balloon", "mem0", "vsock"
 };
 
+bool option_id_reserved(const char *id)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(own_ids); i++) {
+		if (strcmp(id, own_ids[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int disk_ids_check(const struct run_options *run, struct option_error *error)
 {
 	for (uint32_t i = 0; i < run->disk_count; i++) {
 		const char *id = run->disks[i].id;
 
-		for (size_t k = 0; k < ARRAY_SIZE(own_ids); k++) {
-			if (strcmp(id, own_ids[k]) == 0)
-				return option_fail(error, "--disk: id: '%s' is another device's",
-						   id);
-		}
+		if (option_id_reserved(id))
+			return option_fail(error, "--disk: id: '%s' is another device's", id);
 		for (uint32_t k = 0; k < i; k++) {
 			if (strcmp(id, run->disks[k].id) == 0)
 				return option_fail(error, "--disk: id: '%s' given twice", id);
@@ -254,15 +270,34 @@ static int run_check(void *out, struct option_error *error)
 		run->console.kind = run->serial.kind == ENDPOINT_TTY ? ENDPOINT_OFF : ENDPOINT_TTY;
 	if (run->console.kind == ENDPOINT_TTY && run->serial.kind == ENDPOINT_TTY)
 		return option_fail(error, "--serial: the console has the tty already");
-	if (run->allow_faults && OPTION_GIVEN(run, OPTION_RUN_REQUIRE_SEAL))
-		return option_fail(error, "--allow-faults: not together with --require-seal");
 	if (run->id[0] == '\0')
 		snprintf(run->id, sizeof(run->id), "vm%d", getpid());
-	/* The one without a parser's call has no check either: that of its defaults. */
-	ret = OPTION_GIVEN(run, OPTION_RUN_MEMORY) ? 0 : memory_check(&run->memory, error);
-	if (ret == 0)
-		ret = run_boot_check(run, error);
+	/* Also for what no option's parser has seen: defaults, a file. */
+	ret = memory_check(&run->memory, error);
+	if (ret != 0) {
+		const struct option_error inner = *error;
+
+		return option_fail(error, "--memory: %.200s", inner.text);
+	}
+	ret = run_boot_check(run, error);
 	return ret != 0 ? ret : disk_ids_check(run, error);
+}
+
+/* As Firecracker does it, which has the root device first, too. */
+int run_cmdline(const struct run_options *options, char text[OPTION_CMDLINE_MAX])
+{
+	const struct run_disk *disk = &options->disks[0];
+	const bool root = options->disk_count != 0 && disk->root;
+	const bool part = root && disk->partuuid[0] != '\0';
+	const int n =
+		snprintf(text, OPTION_CMDLINE_MAX, "%s%s%s%s%s", options->cmdline,
+			 root && options->cmdline[0] != '\0' ? " " : "",
+			 part   ? "root=PARTUUID="
+			 : root ? "root=/dev/vda"
+				: "",
+			 part ? disk->partuuid : "", root ? (disk->readonly ? " ro" : " rw") : "");
+
+	return n < OPTION_CMDLINE_MAX ? 0 : -E2BIG;
 }
 
 const struct option_set run_set = {

@@ -22,9 +22,14 @@
 #define OPTION_CMDLINE_MAX 2048 /* COMMAND_LINE_SIZE of Linux on x86 */
 #define OPTION_ID_MAX 64
 #define RUN_DISKS_MAX 32
-#define RUN_CPUS_MAX 64
-#define RUN_SLOTS_MAX 64
+#define RUN_CPUS_MAX 32
+#define RUN_MEMORY_MIN (16ull << 20)
+#define RUN_MEMORY_MAX (16ull << 40)
 #define RUN_DEATHS_MAX 64
+#define RUN_DEATH_WINDOW_MAX 86400
+#define RUN_REJUVENATE_MIN 10ull /* ms */
+#define RUN_REJUVENATE_MAX (7ull * 24 * 3600 * 1000)
+#define RUN_NODE_MAX 1023
 #define RUN_NODE_ANY UINT32_MAX
 
 /* How a line says what its value is; OPTION_STRUCT is the struct that the list describes. */
@@ -63,33 +68,25 @@ enum memory_pages {
 /* NAME, name, configuration key, value, default, how it is read, help. */
 #define MEMORY_OPTIONS(X)                                                                          \
 	X(SIZE, "size", "machine-config.mem_size_mib", "SIZE", "512M",                             \
-	  OPTION_RANGE(size, bytes, 16ull << 20, 16ull << 40), "memory at boot, whole MiB")        \
-	X(MAX, "max", "mayfly.memory.max_mib", "SIZE", NULL,                                       \
-	  OPTION_RANGE(size, max_bytes, 16ull << 20, 16ull << 40),                                 \
-	  "how far it can grow; without it, not at all")                                           \
-	X(SLOTS, "slots", "mayfly.memory.slots", "N", NULL,                                        \
-	  OPTION_RANGE(number, slots, 1, RUN_SLOTS_MAX),                                           \
-	  "places for DIMMs, with max; 64 unless given")                                           \
+	  OPTION_RANGE(size, bytes, RUN_MEMORY_MIN, RUN_MEMORY_MAX), "memory at boot, whole MiB")  \
 	X(PAGES, "pages", "mayfly.memory.pages", "4k|thp|2m|1g", "4k",                             \
 	  OPTION_CHOICE(pages, memory_pages_names),                                                \
 	  "page size on the host: 2m is what keeps replacements cheap; 2m and 1g are hugetlb")     \
-	X(NODE, "node", "mayfly.memory.node", "N", NULL, OPTION_RANGE(number, node, 0, 1023),      \
-	  "the host's NUMA node that it comes from")
+	X(NODE, "node", "mayfly.memory.node", "N", NULL,                                           \
+	  OPTION_RANGE(number, node, 0, RUN_NODE_MAX), "the host's NUMA node that it comes from")
 
 struct run_memory {
 	uint64_t given;
 	uint64_t bytes;
-	uint64_t max_bytes; /* bytes: it cannot grow */
-	uint32_t slots;     /* 0: it cannot grow */
-	uint32_t pages;     /* enum memory_pages */
-	uint32_t node;      /* or RUN_NODE_ANY */
+	uint32_t pages; /* enum memory_pages */
+	uint32_t node;  /* or RUN_NODE_ANY */
 };
 
 /* ---- --rejuvenate ---- */
 
 #define REJUVENATE_OPTIONS(X)                                                                      \
 	X(EVERY, "every", "mayfly.devices.*.rejuvenate.every_s", "DURATION", NULL,                 \
-	  OPTION_RANGE(duration, every_ms, 10, 7ull * 24 * 3600 * 1000),                           \
+	  OPTION_RANGE(duration, every_ms, RUN_REJUVENATE_MIN, RUN_REJUVENATE_MAX),                \
 	  "how old a device process may get")                                                      \
 	X(JITTER, "jitter", "mayfly.devices.*.rejuvenate.jitter", "FRACTION", "0.2",               \
 	  OPTION_OTHER(option_fraction, jitter_permille),                                          \
@@ -115,8 +112,15 @@ struct run_rejuvenate {
 	X(QUEUES, "queues", NULL, "N", "1", OPTION_RANGE(number, queues, 1, BOX_QUEUES_MAX),       \
 	  "request queues")                                                                        \
 	X(REJUVENATE, "rejuvenate", "mayfly.devices.ID.rejuvenate.every_s", "DURATION", NULL,      \
-	  OPTION_RANGE(duration, rejuvenate_ms, 10, 7ull * 24 * 3600 * 1000),                      \
+	  OPTION_RANGE(duration, rejuvenate_ms, RUN_REJUVENATE_MIN, RUN_REJUVENATE_MAX),           \
 	  "as --rejuvenate, for this device alone")
+
+#define RUN_PARTUUID_MAX 64
+
+enum disk_cache {
+	DISK_CACHE_WRITEBACK, /* the guest flushes it */
+	DISK_CACHE_UNSAFE,    /* the guest is told of no cache */
+};
 
 struct run_disk {
 	uint64_t given;
@@ -124,7 +128,11 @@ struct run_disk {
 	uint32_t queues;
 	bool readonly;
 	bool direct;
-	struct rate_limit bandwidth; /* by the configuration file or the API only */
+	/* By the configuration file or the API only. */
+	bool root; /* the kernel's root file system; at most one disk, and then the first */
+	char partuuid[RUN_PARTUUID_MAX]; /* of the partition; empty: the disk itself */
+	uint32_t cache;                  /* enum disk_cache */
+	struct rate_limit bandwidth;
 	struct rate_limit ops;
 	char id[OPTION_ID_MAX + 1];
 	char path[OPTION_PATH_MAX];
@@ -200,20 +208,12 @@ struct run_seal {
 	X(REJUVENATE, "rejuvenate", NULL, "DURATION[,jitter=FRACTION]", NULL,                      \
 	  OPTION_GROUP(rejuvenate, rejuvenate_set),                                                \
 	  "replace every device process on a schedule; never unless given")                        \
-	X(HANG_MS, "hang-ms", "mayfly.devices.*.hang_ms", "N", "1000",                             \
-	  OPTION_RANGE(number, hang_ms, 10, 600000),                                               \
-	  "a device that makes no progress for so long is taken for hung")                         \
-	X(POISON_LIMIT, "poison-limit", "mayfly.devices.*.poison_limit", "N", "2",                 \
-	  OPTION_RANGE(number, poison_limit, 1, 100),                                              \
-	  "a request that was at hand in so many deaths is answered with an error")                \
 	X(DEATH_BUDGET, "death-budget", NULL, "N/SECONDS", "10/60",                                \
 	  OPTION_OTHER(option_budget, death_budget),                                               \
 	  "a device that dies so often in so many seconds is quarantined; 0/SECONDS: never")       \
 	X(REQUIRE_SEAL, "require-seal", "mayfly.supervisor.require_seal", "LAYER,..|kernel|all",   \
 	  NULL, OPTION_OTHER(option_seal, require_seal),                                           \
 	  "refuse to run with less; kernel: all that this kernel can do")                          \
-	X(ALLOW_FAULTS, "allow-faults", NULL, NULL, NULL, OPTION_FLAG(allow_faults),               \
-	  "the API may inject faults; not together with --require-seal")                           \
 	X(NO_REBOOT, "no-reboot", NULL, NULL, NULL, OPTION_FLAG(no_reboot),                        \
 	  "end when the guest resets, with status 3 when it crashed")
 
@@ -237,11 +237,8 @@ struct run_options {
 	uint32_t log_level;                 /* enum log_level */
 	char metrics_path[OPTION_PATH_MAX]; /* by configuration file or API only */
 	struct run_rejuvenate rejuvenate;
-	uint32_t hang_ms;
-	uint32_t poison_limit;
 	struct run_budget death_budget;
 	struct run_seal require_seal;
-	bool allow_faults;
 	bool no_reboot;
 };
 
@@ -288,7 +285,18 @@ option_parse_fn option_endpoint;
 option_parse_fn option_budget;
 option_parse_fn option_seal;
 
+#define OPTION_SEAL_TEXT_MAX 256
+/* The value that option_seal() reads as this; empty: nothing is required. */
+void option_seal_text(const struct run_seal *seal, char text[OPTION_SEAL_TEXT_MAX]);
+
+/* Whether it is the id of a device that is no disk, there or not. */
+bool option_id_reserved(const char *id);
+
+/* The kernel's command line, with what the root device adds. 0, or -E2BIG. */
+int run_cmdline(const struct run_options *options, char text[OPTION_CMDLINE_MAX]);
+
 extern const struct option_set run_set;
+extern const struct option_set disk_set; /* of --disk */
 extern const struct option_set doctor_set;
 extern const struct option_set ctl_set;
 

@@ -177,6 +177,25 @@ int option_group(const struct option *o, const char *text, void *field, struct o
 	return ret != 0 ? ret : group_required(set, field, error);
 }
 
+void options_overlay(const struct option_set *set, void *out, const void *from)
+{
+	const uint64_t given = *set_given(set, (void *)from);
+
+	for (uint32_t i = 0; i < set->count; i++) {
+		const struct option *o = &set->options[i];
+		char *to = (char *)out + o->offset;
+		const char *value = (const char *)from + o->offset;
+
+		if (!(given & 1ull << i) || o->repeat != 0)
+			continue;
+		if (o->subset != NULL)
+			options_overlay(o->subset, to, value);
+		else
+			memcpy(to, value, o->room);
+	}
+	*set_given(set, out) |= given;
+}
+
 /* ---- the command line ---- */
 
 /* A word that is no option. */

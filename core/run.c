@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The process around a VM: spawner first (before any thread), then log, state directory, signals,
- * API, guest; and all of it back in the other order, whatever happens.
+ * The process around a VM: configuration, spawner (before any thread), then log, state directory,
+ * signals, API, guest; and all of it back in the other order, whatever happens.
  */
 #include "core/run.h"
 
@@ -18,6 +18,7 @@
 #include "core/api/api.h"
 #include "core/box/spawn.h"
 #include "core/cc.h"
+#include "core/config.h"
 #include "core/log.h"
 #include "core/programs.h"
 #include "core/relay.h"
@@ -59,8 +60,8 @@ static int start_spawner(struct run *run)
 static int open_log(struct run *run)
 {
 	if (run->options.log_file[0] != '\0') {
-		run->log = open(run->options.log_file,
-				O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		run->log = open(run->options.log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
+				0600);
 		if (run->log < 0)
 			return complain("cannot open the log file %s", run->options.log_file,
 					-errno);
@@ -93,8 +94,8 @@ static int state_defaults(struct run *run)
 		return 0;
 	n = snprintf(o->api_socket, sizeof(o->api_socket), "%.90s/api.sock", o->state_dir);
 	if (strlen(o->state_dir) > 90)
-		return complain("give --api-socket: no room for a socket's name in %s", o->state_dir,
-				-ENAMETOOLONG);
+		return complain("give --api-socket: no room for a socket's name in %s",
+				o->state_dir, -ENAMETOOLONG);
 	return 0;
 }
 
@@ -192,9 +193,23 @@ static int take_signals(struct run *run)
 
 /* ---- the verb ---- */
 
+static int load_config(struct run *run)
+{
+	struct option_error error;
+
+	if (run->options.config[0] == '\0' ||
+	    config_load(run->options.config, &run->options, &error) == 0)
+		return 0;
+	fprintf(stderr, "mayfly run: %s\n", error.text);
+	return -EINVAL;
+}
+
 static int prepare(struct run *run)
 {
-	int ret = start_spawner(run);
+	int ret = load_config(run);
+
+	if (ret == 0)
+		ret = start_spawner(run);
 
 	if (ret == 0)
 		ret = open_log(run);

@@ -250,12 +250,15 @@ static void join_loop(void *arg)
 /* The kernel and the power: what a start and a reset have in common. */
 static int power_on(struct vmm *vmm, struct option_error *error)
 {
+	char cmdline[OPTION_CMDLINE_MAX];
 	const struct boot_config boot = { .kernel = vmm->kernel,
 					  .initrd = vmm->initrd,
-					  .cmdline = vmm->options.cmdline };
-	const char *what = "";
-	int ret = machine_load(&vmm->machine, &boot, &what);
+					  .cmdline = cmdline };
+	const char *what = "the command line is too long with the root device";
+	int ret = run_cmdline(&vmm->options, cmdline);
 
+	if (ret == 0)
+		ret = machine_load(&vmm->machine, &boot, &what);
 	if (ret != 0) {
 		snprintf(error->text, sizeof(error->text), "%.120s: %.120s", vmm->options.kernel,
 			 what);

@@ -153,6 +153,7 @@ int vmm_device_disk(struct vmm_device *d, const struct vmm_site *site, const str
 		    struct option_error *error)
 {
 	const struct image_config image = { disk->path, disk->readonly, disk->direct };
+	const bool flush = disk->cache != DISK_CACHE_UNSAFE;
 	char why[IMAGE_WHY_MAX];
 	struct device_spec spec;
 	int ret;
@@ -168,11 +169,11 @@ int vmm_device_disk(struct vmm_device *d, const struct vmm_site *site, const str
 	spec.backends[0] = d->image.fd;
 	spec.backend_count = 1;
 	spec.fsize = d->image.block ? UINT64_MAX : d->image.bytes;
-	spec.policy_when = POLICY_IF_FLUSH | (disk->readonly ? 0 : POLICY_IF_WRITABLE) |
+	spec.policy_when = (flush ? POLICY_IF_FLUSH : 0) | (disk->readonly ? 0 : POLICY_IF_WRITABLE) |
 			   (disk->bandwidth.size != 0 || disk->ops.size != 0 ? POLICY_IF_TIMER : 0);
 	spec.config.blk = (struct blk_config){
 		.bytes = d->image.bytes,
-		.flags = BLK_FLUSH | (disk->readonly ? BLK_READONLY : 0) |
+		.flags = (flush ? BLK_FLUSH : 0) | (disk->readonly ? BLK_READONLY : 0) |
 			 (disk->direct ? BLK_DIRECT : 0),
 		.align = d->image.align,
 		.bandwidth = disk->bandwidth,

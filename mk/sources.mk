@@ -10,7 +10,7 @@ DEV_START := devmodel/common/start.c devmodel/common/seal.c devmodel/common/mem.
 
 # The VMM but for main.c: also the archive that tests and benchmarks link.
 VMM_LIB := $(wildcard core/*.c core/*/*.c snapshot/*.c hotplug/*.c) \
-	devmodel/common/policy.c $(KINDS:%=devmodel/%/policy.c)
+	devmodel/common/policy.c devmodel/common/rate.c $(KINDS:%=devmodel/%/policy.c)
 VMM_LIB := $(filter-out core/main.c,$(VMM_LIB))
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))

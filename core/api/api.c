@@ -86,8 +86,8 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 	if (*bytes != 0)
 		return request_take(r, data, bytes);
 	if (r->bytes > sizeof(r->data))
-		api_fault(&call, 413 /* the name of it changed */, "the body is longer than %u bytes",
-			  BODY_MAX);
+		api_fault(&call, 413 /* the name of it changed */,
+			  "the body is longer than %u bytes", BODY_MAX);
 	else
 		api_dispatch(&call, method, url, r->data, r->bytes);
 	return respond(connection, &call);
@@ -171,7 +171,6 @@ int api_start(struct api **out, struct vmm *vmm, const char *path, struct option
 	snprintf(api->path, sizeof(api->path), "%s", path);
 	api->state.vmm = vmm;
 	api->state.log = -1;
-	pthread_mutex_init(&api->state.lock, NULL);
 	api->daemon =
 		MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
 					 MHD_USE_POLL | MHD_USE_ITC,
@@ -183,7 +182,6 @@ int api_start(struct api **out, struct vmm *vmm, const char *path, struct option
 	if (api->daemon == NULL) {
 		close(fd);
 		unlink(path);
-		pthread_mutex_destroy(&api->state.lock);
 		return fail(api, path, -ENOMEM, error);
 	}
 	*out = api;
@@ -196,7 +194,6 @@ void api_stop(struct api *api)
 		return;
 	unlink(api->path);
 	MHD_stop_daemon(api->daemon);
-	pthread_mutex_destroy(&api->state.lock);
 	/* The log stays open: there may still be something to say. */
 	free(api);
 }

@@ -124,7 +124,7 @@ static json_t *device_json(const struct vmm_device_info *info, const struct seal
 			   "id", info->id, "kind", kind_name(info->kind), "state", s->state,
 			   "generation", (json_int_t)s->generation, "epoch", s->epoch, "pid",
 			   s->pid, "standby_pid", s->standby_pid, "age_s",
-			   (double)(s->age_ns / NS_PER_MS) / 1000.0, "seal", seal_json(host),
+			   (double)s->age_ns / 1e9, "seal", seal_json(host),
 			   "replacements", replacements_json(s), "switch_us",
 			   percentiles(s->switch_us, s->samples, true),
 			   /* A recovery drains nothing and counts as 0. */

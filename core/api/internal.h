@@ -14,7 +14,6 @@
 #define MAYFLY_CORE_API_INTERNAL_H
 
 #include <jansson.h>
-#include <pthread.h>
 
 #include "core/options.h"
 #include "core/vmm.h"
@@ -24,7 +23,6 @@
 /* What requests share. */
 struct api_state {
 	struct vmm *vmm;
-	pthread_mutex_t lock;
 	int log; /* opened by PUT /logger; -1: not yet */
 };
 

@@ -230,7 +230,7 @@ uint64_t device_access(struct device *dev, uint8_t offset, uint8_t size, bool wr
 	pthread_mutex_lock(&port->lock);
 	if (port->serving) {
 		port->request = (struct reg_request){
-			.seq = port->request.seq + 1 != 0 ? port->request.seq + 1 : 1,
+			.seq = port->request.seq == UINT32_MAX ? 1 : port->request.seq + 1,
 			.offset = offset,
 			.size = size,
 			.write = write,

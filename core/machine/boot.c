@@ -85,7 +85,7 @@ static int file_size(struct boot *boot, int fd, uint64_t *bytes)
 int boot_load_initrd(struct boot *boot, uint64_t limit)
 {
 	struct boot_entry *entry = boot->entry;
-	uint64_t bytes;
+	uint64_t bytes = 0;
 	int ret;
 
 	entry->initrd = entry->initrd_end = 0;

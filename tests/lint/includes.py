@@ -5,7 +5,9 @@
     includes.py [ROOT]
 
 abi <- codec <- {devmodel, core/{box,bus,machine}} <- {snapshot image, hotplug} <- {core/api,
-core/vhost} <- core/main.  A box must not see the VMM, and the VMM sees of a device its contract
+core/vhost} <- core/main.  Right in core/ lie both ends of this: what everybody may use (cc, log,
+loop, options, ..) and, in TOP, what puts a VM together (vmm, run, ctl, config, ..) and stands beside
+core/api, which acts on it: those see everything below, and nothing below sees them.  A box must not see the VMM, and the VMM sees of a device its contract
 only: what one file may include is said in RULES, first match.  Besides: no include goes in a circle,
 each names a file that exists, and a .c file includes the header of its own name.
 Prints one line a breach; exit status 1 when there is one.
@@ -27,6 +29,9 @@ LEAVES = ["snapshot/codec.h", "snapshot/envelope.h"]
 BASE = ["core/*.h"]
 LOWER = ["core/box/*", "core/bus/*", "core/machine/*"]
 UPPER = ["core/api/*", "core/vhost/*"]
+TOP = ["core/vmm.h", "core/vmm_device.h", "core/run.h", "core/ctl.h", "core/http.h", "core/config.h",
+       "core/config_fields.h"]
+MAY_SEE_TOP = TOP + UPPER + ["core/*.c"]
 IMAGE = ["snapshot/*", "hotplug/*"]
 
 # (who, what it may include of the project, what of the system: None is anything)
@@ -43,7 +48,9 @@ RULES = [
     ("hotplug/*", CONTRACT + BASE + LOWER + IMAGE, None),
     ("core/api/*", CONTRACT + BASE + LOWER + IMAGE + UPPER, None),
     ("core/vhost/*", CONTRACT + BASE + LOWER + IMAGE + UPPER, None),
+    *[(top, CONTRACT + LEAVES + BASE + LOWER + IMAGE, None) for top in TOP],
     ("core/*.h", CONTRACT + LEAVES + BASE, None),
+    ("core/config_fields.c", CONTRACT + BASE + ["devmodel/common/rate.h"], None),
     ("core/*.c", CONTRACT + BASE + LOWER + IMAGE + UPPER, None),
 ]
 
@@ -84,6 +91,8 @@ def check_arrows(path, quoted, system):
         # A name without a folder is generated ($(O)/gen) and has no place in the order.
         if ours is not None and "/" in name and not any(depth_match(name, p) for p in ours):
             yield f"{path}: must not include {name}"
+        elif ours is not None and name in TOP and not any(depth_match(path, p) for p in MAY_SEE_TOP):
+            yield f"{path}: must not include {name}, which stands above it"
     for name in system:
         if allowed is not None and name not in allowed:
             yield f"{path}: must not include <{name}>"

@@ -17,7 +17,7 @@ fresh() {
 	echo '#include "devmodel/abi/gpa.h"' >snapshot/codec.h
 	echo '#include "snapshot/codec.h"' >snapshot/codec.c
 	touch snapshot/envelope.h snapshot/image.h hotplug/memplug.h devmodel/common/{dev,policies}.h
-	touch devmodel/blk/{state,policy,dev}.h devmodel/rng/state.h core/{cc,log}.h core/api/http.h
+	touch devmodel/blk/{state,policy,dev}.h devmodel/rng/state.h core/{cc,log,vmm}.h core/api/http.h
 	echo '#include "devmodel/common/dev.h"' >devmodel/blk/dev.c
 	echo '#include "devmodel/blk/dev.h"' >>devmodel/blk/dev.c
 	printf '#include "%s"\n' core/box/box.h devmodel/blk/state.h devmodel/common/policies.h >core/box/box.c
@@ -57,6 +57,8 @@ breach devmodel/common/dev.h '"devmodel/blk/state.h"'
 breach core/box/box.c '"devmodel/common/dev.h"'
 breach core/box/box.c '"devmodel/blk/dev.h"'
 breach core/box/box.c '"hotplug/memplug.h"'
+breach core/box/box.c '"core/vmm.h"'
+breach core/log.h '"core/box/box.h"'
 breach core/box/box.c '"snapshot/image.h"'
 breach core/box/box.c '"core/api/http.h"'
 breach core/log.h '"core/box/box.h"'

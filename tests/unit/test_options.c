@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The option tables: what is taken, what is refused and with which words, and what help says. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -63,8 +64,6 @@ static void test_defaults(void **state)
 	assert_int_equal(run.given, 0);
 	assert_int_equal(run.cpus, 1);
 	assert_int_equal(run.memory.bytes, 512u << 20);
-	assert_int_equal(run.memory.max_bytes, 512u << 20);
-	assert_int_equal(run.memory.slots, 0);
 	assert_int_equal(run.memory.pages, MEMORY_PAGES_4K);
 	assert_int_equal(run.memory.node, RUN_NODE_ANY);
 	assert_int_equal(run.disk_count, 0);
@@ -73,12 +72,10 @@ static void test_defaults(void **state)
 	assert_int_equal(run.log_level, LOG_LEVEL_WARN);
 	assert_int_equal(run.rejuvenate.every_ms, 0);
 	assert_int_equal(run.rejuvenate.jitter_permille, 200);
-	assert_int_equal(run.hang_ms, 1000);
-	assert_int_equal(run.poison_limit, 2);
 	assert_int_equal(run.death_budget.deaths, 10);
 	assert_int_equal(run.death_budget.seconds, 60);
 	assert_int_equal(run.require_seal.layers, 0);
-	assert_false(run.require_seal.kernel || run.rng || run.allow_faults || run.no_reboot);
+	assert_false(run.require_seal.kernel || run.rng || run.no_reboot);
 	assert_int_equal(run.kernel[0], 0);
 	assert_int_equal(strncmp(run.id, "vm", 2), 0);
 }
@@ -87,19 +84,17 @@ static void test_everything(void **state)
 {
 	(void)state;
 	takes("--kernel /boot/vmlinuz --initrd=/i --cmdline=quiet --cpus 4 "
-	      "--memory 1G,max=8G,slots=16,pages=2m,node=1 "
+	      "--memory 1G,pages=2m,node=1 "
 	      "--disk id=rootfs,path=/a=b,readonly,direct,queues=4,rejuvenate=30s "
 	      "--disk path=/b,id=D-2_x --console file:/c --serial unix:/s --rng --api-socket /api "
 	      "--config /cfg --id vm-1 --state-dir /d --log-file /l --log-level debug "
-	      "--rejuvenate 2m,jitter=0.25 --hang-ms 500 --poison-limit 3 --death-budget 5/30 "
+	      "--rejuvenate 2m,jitter=0.25 --death-budget 5/30 "
 	      "--require-seal seccomp,mseal --no-reboot");
 	assert_string_equal(run.kernel, "/boot/vmlinuz");
 	assert_string_equal(run.initrd, "/i");
 	assert_string_equal(run.cmdline, "quiet");
 	assert_int_equal(run.cpus, 4);
 	assert_int_equal(run.memory.bytes, 1ull << 30);
-	assert_int_equal(run.memory.max_bytes, 8ull << 30);
-	assert_int_equal(run.memory.slots, 16);
 	assert_int_equal(run.memory.pages, MEMORY_PAGES_2M);
 	assert_int_equal(run.memory.node, 1);
 	assert_int_equal(run.disk_count, 2);
@@ -126,14 +121,12 @@ static void test_everything(void **state)
 	assert_int_equal(run.log_level, LOG_LEVEL_DEBUG);
 	assert_int_equal(run.rejuvenate.every_ms, 120000);
 	assert_int_equal(run.rejuvenate.jitter_permille, 250);
-	assert_int_equal(run.hang_ms, 500);
-	assert_int_equal(run.poison_limit, 3);
 	assert_int_equal(run.death_budget.deaths, 5);
 	assert_int_equal(run.death_budget.seconds, 30);
 	assert_int_equal(run.require_seal.layers,
 			 1u << SEAL_LAYER_SECCOMP | 1u << SEAL_LAYER_MSEAL);
 	assert_true(OPTION_GIVEN(&run, OPTION_RUN_CPUS));
-	assert_false(OPTION_GIVEN(&run, OPTION_RUN_ALLOW_FAULTS));
+
 	assert_true(OPTION_GIVEN(&run.memory, OPTION_MEMORY_NODE));
 }
 
@@ -217,10 +210,10 @@ static void test_fractions(void **state)
 static void test_numbers(void **state)
 {
 	(void)state;
-	takes("--cpus 64 --hang-ms 10 --poison-limit 100");
-	refuses("--cpus 0", "--cpus: 0 is not between 1 and 64");
-	refuses("--cpus 65", "--cpus: 65 is not between 1 and 64");
-	refuses("--cpus 4294967297", "--cpus: 4294967297 is not between 1 and 64");
+	takes("--cpus 32");
+	refuses("--cpus 0", "--cpus: 0 is not between 1 and 32");
+	refuses("--cpus 33", "--cpus: 33 is not between 1 and 32");
+	refuses("--cpus 4294967297", "--cpus: 4294967297 is not between 1 and 32");
 	refuses("--cpus two", "--cpus: 'two' is not a number");
 	refuses("--cpus +2", "--cpus: '+2' is not a number");
 	refuses("--cpus 0x2", "--cpus: '0x2' is not a number");
@@ -233,24 +226,20 @@ static void test_numbers(void **state)
 static void test_memory_rules(void **state)
 {
 	(void)state;
-	takes("--memory 1G,max=4G");
-	assert_int_equal(run.memory.slots, RUN_SLOTS_MAX);
-	takes("--memory max=4G,size=1G");
-	assert_int_equal(run.memory.max_bytes, 4ull << 30);
+	takes("--memory pages=1g,size=2G");
+	assert_int_equal(run.memory.bytes, 2ull << 30);
 	assert_int_equal(memory_page_bytes(MEMORY_PAGES_1G), 1u << 30);
-	refuses("--memory 4G,max=1G", "--memory: max is less than size");
-	refuses("--memory 1G,slots=4", "--memory: slots needs max");
-	refuses("--memory 16777217", "--memory: size and max must be multiples of 1M");
-	refuses("--memory 33M,pages=2m",
-		"--memory: size and max must be multiples of 2M, the page size");
-	refuses("--memory 1G,max=1536M,pages=1g",
-		"--memory: size and max must be multiples of 1024M, the page size");
+	refuses("--memory 16777217", "--memory: size must be a multiple of 1M");
+	refuses("--memory 33M,pages=2m", "--memory: size must be a multiple of 2M, the page size");
+	refuses("--memory 1536M,pages=1g",
+		"--memory: size must be a multiple of 1024M, the page size");
+	refuses("--memory 1G,max=2G", "--memory: max: unknown key");
 	refuses("--memory 1G,2G", "--memory: 2G: unknown key");
 	refuses("--memory 1G,size=2G", "--memory: size: given twice");
-	refuses("--memory 1G,max=2G,max=3G", "--memory: max: given twice");
-	refuses("--memory 1G,,max=2G",
+	refuses("--memory 1G,node=2,node=3", "--memory: node: given twice");
+	refuses("--memory 1G,,node=2",
 		"--memory: an empty key (a comma cannot be part of a value)");
-	refuses("--memory 1G,max", "--memory: max: needs a value: SIZE");
+	refuses("--memory 1G,node", "--memory: node: needs a value: N");
 }
 
 static void test_disk_rules(void **state)
@@ -336,8 +325,6 @@ static void test_supervisor_rules(void **state)
 		"--require-seal: 'wax' is not a layer of the seal (mayfly doctor lists them)");
 	refuses("--require-seal seccomp,",
 		"--require-seal: '' is not a layer of the seal (mayfly doctor lists them)");
-	refuses("--allow-faults --require-seal kernel",
-		"--allow-faults: not together with --require-seal");
 }
 
 static void test_command_line(void **state)
@@ -378,6 +365,65 @@ static void test_long_input(void **state)
 		assert_true(strlen(error.text) > 0 && strlen(error.text) < sizeof(error.text));
 		assert_null(strchr(error.text, '\n'));
 	}
+}
+
+/* Words that are no options, where a verb takes them. */
+static void test_operands(void **state)
+{
+	char *const argv[] = { "/s", "--json", "device", "a", "b" };
+	struct ctl_options ctl;
+
+	(void)state;
+	options_default(&ctl_set, &ctl);
+	assert_int_equal(options_parse(&ctl_set, 4, argv, &ctl, &error), 0);
+	assert_true(ctl.json);
+	assert_int_equal(ctl.operand_count, 3);
+	assert_ptr_equal(ctl.operands[0], argv[0]);
+	assert_ptr_equal(ctl.operands[2], argv[3]);
+	options_default(&ctl_set, &ctl);
+	assert_int_equal(options_parse(&ctl_set, 5, argv, &ctl, &error), -EINVAL);
+	assert_string_equal(error.text, "unexpected argument 'b'");
+}
+
+/* What was given goes on top, key by key. */
+static void test_overlay(void **state)
+{
+	static struct run_options below;
+
+	(void)state;
+	takes("--cpus 3 --memory 1G --rng --id above");
+	options_default(&run_set, &below);
+	below.memory.pages = MEMORY_PAGES_2M;
+	below.cpus = 2;
+	snprintf(below.kernel, sizeof(below.kernel), "/k");
+	options_overlay(&run_set, &below, &run);
+	assert_int_equal(below.cpus, 3);
+	assert_int_equal(below.memory.bytes, 1u << 30);
+	assert_int_equal(below.memory.pages, MEMORY_PAGES_2M);
+	assert_true(below.rng);
+	assert_string_equal(below.kernel, "/k");
+	assert_string_equal(below.id, "above");
+	assert_true(OPTION_GIVEN(&below, OPTION_RUN_CPUS));
+}
+
+static void test_root_device(void **state)
+{
+	char text[OPTION_CMDLINE_MAX];
+
+	(void)state;
+	takes("--kernel /k --cmdline quiet --disk id=a,path=/a,readonly");
+	assert_int_equal(run_cmdline(&run, text), 0);
+	assert_string_equal(text, "quiet");
+	run.disks[0].root = true;
+	assert_int_equal(run_cmdline(&run, text), 0);
+	assert_string_equal(text, "quiet root=/dev/vda ro");
+	run.cmdline[0] = '\0';
+	run.disks[0].readonly = false;
+	snprintf(run.disks[0].partuuid, sizeof(run.disks[0].partuuid), "1234-01");
+	assert_int_equal(run_cmdline(&run, text), 0);
+	assert_string_equal(text, "root=PARTUUID=1234-01 rw");
+	memset(run.cmdline, 'x', sizeof(run.cmdline) - 1);
+	assert_int_equal(run_cmdline(&run, text), -E2BIG);
 }
 
 static int no_main(const void *options)
@@ -479,6 +525,7 @@ static void test_tables(void **state)
 			assert_unique(run_set.options[i].subset);
 	}
 	assert_unique(&doctor_set);
+	assert_unique(&ctl_set);
 }
 
 int main(void)
@@ -496,6 +543,9 @@ int main(void)
 		cmocka_unit_test(test_endpoints),
 		cmocka_unit_test(test_supervisor_rules),
 		cmocka_unit_test(test_command_line),
+		cmocka_unit_test(test_operands),
+		cmocka_unit_test(test_overlay),
+		cmocka_unit_test(test_root_device),
 		cmocka_unit_test(test_long_input),
 		cmocka_unit_test(test_help_is_complete),
 		cmocka_unit_test(test_man_page),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * core/box/policy.c: from a table of rules to what the kernel will decide.  The compiled filter is run
- * by a small interpreter of classic BPF, so that what is tested is a verdict on a system call, not
+ * by an interpreter (bpf.h), so that what is tested is a verdict on a system call, not
  * libseccomp's way to it: by hand for what matters, and at random against the tables read as they are
  * documented in devmodel/abi/policy.h.
  */
@@ -19,13 +19,13 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/falloc.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <time.h>
 
 #include "devmodel/abi/message.h"
 #include "devmodel/common/policies.h"
 #include "devmodel/rng/state.h"
+#include "tests/unit/bpf.h"
 
 static const struct policy *real_policy_of(uint32_t kind)
 {
@@ -51,71 +51,6 @@ static const struct policy *chosen_policy_of(uint32_t kind)
 
 static struct launch_record l;
 
-/* ---- the filter, as the kernel runs it ---- */
-
-static uint32_t load(const struct seccomp_data *data, uint32_t at)
-{
-	uint32_t value;
-
-	assert_true(at % 4 == 0 && at + sizeof(value) <= sizeof(*data));
-	memcpy(&value, (const uint8_t *)data + at, sizeof(value));
-	return value;
-}
-
-static uint32_t jump(const struct launch_insn *insn, uint32_t a)
-{
-	bool taken = false;
-
-	switch (BPF_OP(insn->code)) {
-	case BPF_JA:
-		return insn->k;
-	case BPF_JEQ:
-		taken = a == insn->k;
-		break;
-	case BPF_JGT:
-		taken = a > insn->k;
-		break;
-	case BPF_JGE:
-		taken = a >= insn->k;
-		break;
-	case BPF_JSET:
-		taken = (a & insn->k) != 0;
-		break;
-	default:
-		fail_msg("jump %#x", insn->code);
-	}
-	return taken ? insn->jt : insn->jf;
-}
-
-static uint32_t run(const struct seccomp_data *data)
-{
-	uint32_t a = 0;
-
-	for (uint32_t pc = 0; pc < l.filter_count; pc++) {
-		const struct launch_insn *insn = &l.filter[pc];
-
-		switch (BPF_CLASS(insn->code)) {
-		case BPF_LD:
-			assert_int_equal(insn->code, BPF_LD | BPF_W | BPF_ABS);
-			a = load(data, insn->k);
-			break;
-		case BPF_ALU:
-			assert_int_equal(insn->code, BPF_ALU | BPF_AND | BPF_K);
-			a &= insn->k;
-			break;
-		case BPF_JMP:
-			pc += jump(insn, a);
-			break;
-		case BPF_RET:
-			return insn->k;
-		default:
-			fail_msg("instruction %#x", insn->code);
-		}
-	}
-	fail_msg("the filter has no end");
-	return 0;
-}
-
 struct syscall_args {
 	uint64_t a[6];
 };
@@ -125,7 +60,7 @@ static uint32_t verdict(int nr, const struct syscall_args *args)
 	struct seccomp_data data = { .nr = nr, .arch = AUDIT_ARCH_X86_64 };
 
 	memcpy(data.args, args->a, sizeof(data.args));
-	return run(&data);
+	return bpf_run(l.filter, l.filter_count, &data);
 }
 
 #define CALL(nr, ...) (verdict(nr, &(struct syscall_args){ { __VA_ARGS__ } }))
@@ -279,16 +214,16 @@ static void test_foreign(void **state)
 	(void)state;
 	record(DEV_KIND_BLK, 1, false, 1);
 	compile(ALL_WHEN & ~POLICY_IF_TIMER);
-	assert_int_equal(run(&data), SECCOMP_RET_USER_NOTIF);
+	assert_int_equal(bpf_run(l.filter, l.filter_count, &data), SECCOMP_RET_USER_NOTIF);
 	data.arch = AUDIT_ARCH_AARCH64;
-	assert_int_equal(run(&data), SECCOMP_RET_USER_NOTIF);
+	assert_int_equal(bpf_run(l.filter, l.filter_count, &data), SECCOMP_RET_USER_NOTIF);
 	HELD(0x40000000 | __NR_exit_group, 0); /* x32 */
 	HELD(0x40000000 | __NR_read, 0, 0, 8);
 	HELD(-1, 0);
 	l.seal = 0; /* no listener on this host */
 	compile(0);
 	assert_int_equal(CALL(__NR_mmap, 0), SECCOMP_RET_KILL_PROCESS);
-	assert_int_equal(run(&data), SECCOMP_RET_KILL_PROCESS);
+	assert_int_equal(bpf_run(l.filter, l.filter_count, &data), SECCOMP_RET_KILL_PROCESS);
 	ALLOWED(__NR_exit_group, 0);
 }
 

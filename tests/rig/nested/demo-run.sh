@@ -119,13 +119,32 @@ in_flight() {
 	jget in_flight <"$DEMO_DIR/replaced.$1.json" | awk '$1 > 0 { n++ } END { print n + 0 }'
 }
 
-# The numbered lines of $1 in a log: how many, if they are 1, 2, 3 .. and whole; else `gap at N`.
+# The numbered lines of $1 in its log: how many, and how many of them are not what is due there.
 ticks() {
 	tr -d '\r' <"$DEMO_DIR/$1.log" | awk -v name="$1" '
-		$1 != "tick" || $2 != name || gap { next }
+		/^DEMO-GUEST/ || !(index($0, "tick") || index($0, name)) { next }
 		{ n++ }
-		$3 != n || $4 != sprintf("%04x", n * 40503 % 65536) { gap = n }
-		END { print gap ? "gap at " gap : n + 0 }'
+		$0 != sprintf("tick %s %d %04x", name, n, n * 40503 % 65536) { torn++ }
+		END { print n + 0, torn + 0 }'
+}
+
+# Recoveries of device $1 because it did not move in time.
+hangs() {
+	jget id replacements.hang <"$DEMO_DIR/devices.json" | awk -v id="$1" '$1 == id { print $2 + 0 }'
+}
+
+# A handoff loses, doubles and tears nothing.  A recovery may run the access in flight once more: a
+# character may be there twice.
+check_ticks() {
+	local name lines torn sum=0
+	for name in console serial; do
+		read -r lines torn < <(ticks $name)
+		note "$name: $lines numbered lines, $torn torn"
+		expect "$name: $torn torn lines" [ "$torn" -le "$(hangs $name)" ]
+		sum=$((sum + lines))
+	done
+	expect "console and serial port have $sum lines; the guest wrote $(field ticks)" \
+		[ $sum = "$(field ticks)" ]
 }
 
 field() {
@@ -133,7 +152,6 @@ field() {
 }
 
 check_guest() {
-	local console serial written
 	verdict=$(tr -d '\r' <"$DEMO_DIR/console.log" | grep '^DEMO-GUEST: files=' | tail -n 1)
 	[ -n "$verdict" ] || give_up "the guest gave no verdict"
 	echo "$verdict"
@@ -146,11 +164,7 @@ check_guest() {
 	expect "md5sum disagrees" [ "$(field md5)" = ok ]
 	expect "the guest's fsck found errors" [ "$(field fsck)" = clean ]
 	expect "the guest's kernel noticed something" [ "$(field kernel_messages)" = 0 ]
-	console=$(ticks console) serial=$(ticks serial)
-	[[ $console$serial == *gap* ]] && written=0 || written=$((console + serial))
-	expect "console lines: $console; serial lines: $serial; the guest wrote $(field ticks)" \
-		[ $written = "$(field ticks)" ]
-	note "lines that arrived whole and in order: console $console, serial $serial"
+	check_ticks
 }
 
 check_image() {

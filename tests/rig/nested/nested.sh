@@ -9,6 +9,7 @@
 #   --timeout S    for everything (300); then exit 124
 #   --env NAME=V   in SCRIPT's environment; may be repeated
 #   --out DIR      what SCRIPT leaves in /out lands in DIR
+#   --append WORDS on L1's kernel command line
 #   --qemu ARG     one more argument of QEMU; may be repeated
 #
 # In L1: FILEs in /files, by their last name, folders whole, programs with their libraries; mayfly
@@ -23,11 +24,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
 usage() {
-	sed -n '3,12s/^# \{0,1\}//p' "$0" >&2
+	sed -n '3,13s/^# \{0,1\}//p' "$0" >&2
 	exit 2
 }
 
-as_user=0 cpus=2 mem=2048 timeout=300 out='' qemu=() vars=()
+as_user=0 cpus=2 mem=2048 timeout=300 out='' append='' qemu=() vars=()
 while [ $# -gt 0 ]; do
 	[[ $1 == --* ]] || break
 	[ "$1" = --user ] && as_user=1 && shift && continue
@@ -38,6 +39,7 @@ while [ $# -gt 0 ]; do
 	--timeout) timeout=$2 ;;
 	--env) vars+=("$2") ;;
 	--out) out=$2 ;;
+	--append) append=$2 ;;
 	--qemu) qemu+=("$2") ;;
 	*) usage ;;
 	esac
@@ -87,7 +89,7 @@ mkfifo "$work/out"
 command=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "EPYC,+svm,+npt"
 	-smp "$cpus" -m "$mem" -nodefaults -no-user-config -display none -no-reboot
 	-kernel "$NESTED/kernel/vmlinuz" -initrd "$work/initrd"
-	-append "console=ttyS0 quiet panic=-1 rig.user=$as_user"
+	-append "console=ttyS0 quiet panic=-1 rig.user=$as_user $append"
 	-serial "file:$work/serial" -device virtio-serial-pci
 	-chardev "file,id=out,path=$work/out" -device "virtserialport,chardev=out,name=out"
 	-chardev "file,id=files,path=$work/out.tar" -device "virtserialport,chardev=files,name=files"

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is to be started, over HTTP.  A change is made to a copy and kept when all of it was taken;
+ * once the VM was started nothing can be changed any more (409).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/api/internal.h"
+#include "core/cc.h"
+#include "core/config.h"
+#include "core/log.h"
+
+struct change {
+	struct api_call *call;
+	int (*apply)(struct run_options *options, const char *section, const char *id,
+		     const json_t *object, struct option_error *error);
+	/* What a change does at once, with the new options; or NULL. */
+	int (*effect)(struct api_call *call, const struct run_options *options,
+		      struct option_error *error);
+	struct option_error error;
+};
+
+/* Under the VM's lock. */
+static int change_options(struct run_options *options, void *arg)
+{
+	struct change *change = arg;
+	const struct api_call *call = change->call;
+	cleanup_free struct run_options *copy = malloc(sizeof(*copy));
+	int ret;
+
+	if (copy == NULL)
+		return -ENOMEM;
+	*copy = *options;
+	ret = change->apply(copy, call->route->section, call->id, call->body, &change->error);
+	if (ret == 0 && change->effect != NULL)
+		ret = change->effect(change->call, copy, &change->error);
+	if (ret == 0)
+		*options = *copy;
+	return ret;
+}
+
+static void change(struct api_call *call, struct change *change)
+{
+	int ret;
+
+	change->call = call;
+	ret = vmm_configure(call->vmm, change_options, change);
+	if (ret == 0)
+		api_done(call);
+	else
+		api_fault(call, api_status_of(ret), "%s",
+			  ret == -EBUSY    ? "the VM was started: its configuration is fixed"
+			  : ret == -ENOMEM ? "out of memory"
+					   : change->error.text);
+}
+
+void api_put_section(struct api_call *call)
+{
+	struct change put = { .apply = config_put };
+
+	change(call, &put);
+}
+
+void api_patch_section(struct api_call *call)
+{
+	struct change patch = { .apply = config_patch };
+
+	change(call, &patch);
+}
+
+/* ---- the log ---- */
+
+/* Once, as in Firecracker: the descriptor of a log that threads write to cannot be closed. */
+static int open_log(struct api_call *call, const struct run_options *options,
+		    struct option_error *error)
+{
+	const bool named = json_is_string(json_object_get(call->body, "log_path"));
+
+	if (named && call->state->log >= 0)
+		return option_fail(error, "log_path: was set before");
+	if (named) {
+		call->state->log = open(options->log_file,
+					O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+		if (call->state->log < 0)
+			return option_fail(error, "log_path: cannot open %.160s: %s",
+					   options->log_file, strerror(errno));
+		log_open(call->state->log, (enum log_level)options->log_level);
+	} else {
+		log_set_level((enum log_level)options->log_level);
+	}
+	return 0;
+}
+
+void api_put_logger(struct api_call *call)
+{
+	struct change put = { .apply = config_patch, .effect = open_log };
+
+	change(call, &put);
+}
+
+/* ---- reading ---- */
+
+void api_get_section(struct api_call *call)
+{
+	cleanup_free struct run_options *options = malloc(sizeof(*options));
+	json_t *section = NULL;
+
+	if (options != NULL) {
+		vmm_options(call->vmm, options);
+		section = config_section(options, call->route->section, call->id);
+	}
+	if (options != NULL && section == NULL)
+		api_fault(call, MHD_HTTP_NOT_FOUND, "%.64s: no drive of that id", call->id);
+	else
+		api_answer(call, section);
+}
+
+void api_get_config(struct api_call *call)
+{
+	cleanup_free struct run_options *options = malloc(sizeof(*options));
+
+	if (options == NULL) {
+		api_answer(call, NULL);
+		return;
+	}
+	vmm_options(call->vmm, options);
+	api_answer(call, config_all(options));
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sections of the configuration: Firecracker's, then our own. */
+#include <errno.h>
+#include <string.h>
+
+#include "core/cc.h"
+#include "core/config_fields.h"
+#include "core/log.h"
+#include "core/options.h"
+
+#define FIELD(struct_, field_)                                                                     \
+	.offset = offsetof(struct_, field_), .room = sizeof(((struct_ *)0)->field_)
+#define TEXT(struct_, field_) .type = &config_text, FIELD(struct_, field_), .parse = option_text
+#define TABLE(fields_, check_)                                                                     \
+	{                                                                                          \
+		(fields_), ARRAY_SIZE(fields_), (check_)                                           \
+	}
+#define REFUSED(key_)                                                                              \
+	{                                                                                          \
+		.key = (key_), .type = &config_refused                                             \
+	}
+#define RUN(field_) FIELD(struct run_options, field_)
+
+/* ---- sections of Firecracker's ---- */
+
+static const struct config_field boot_fields[] = {
+	{ .key = "kernel_image_path",
+	  .required = true,
+	  TEXT(struct run_options, kernel),
+	  .min = 1 },
+	{ .key = "initrd_path", TEXT(struct run_options, initrd), .min = 1 },
+	{ .key = "boot_args", TEXT(struct run_options, cmdline) },
+};
+
+/* In the order of enum memory_pages; what comes after these only mayfly.memory.pages can say. */
+static const char *const huge_pages[] = { "None", "Transparent", "2M", NULL };
+
+static const struct config_field machine_fields[] = {
+	{ .key = "vcpu_count",
+	  .type = &config_number,
+	  .required = true,
+	  RUN(cpus),
+	  .min = 1,
+	  .max = RUN_CPUS_MAX },
+	{ .key = "mem_size_mib",
+	  .type = &config_mib,
+	  .required = true,
+	  RUN(memory.bytes),
+	  .min = RUN_MEMORY_MIN >> 20,
+	  .max = RUN_MEMORY_MAX >> 20 },
+	{ .key = "smt", .type = &config_false },
+	{ .key = "track_dirty_pages", .type = &config_false },
+	{ .key = "huge_pages", .type = &config_choice, RUN(memory.pages), .names = huge_pages },
+	{ .key = "cpu_template", .type = &config_only, .only = "None" },
+};
+
+static int machine_check(void *object, struct option_error *error)
+{
+	const struct run_options *o = object;
+	const uint64_t page = memory_page_bytes((enum memory_pages)o->memory.pages);
+
+	return o->memory.bytes % page == 0
+		       ? 0
+		       : option_fail(error, "mem_size_mib: not a multiple of %lluM, the page size",
+				     (unsigned long long)(page >> 20));
+}
+
+static const struct config_field limiter_fields[] = {
+	{ .key = "bandwidth", .type = &config_bucket, FIELD(struct run_disk, bandwidth) },
+	{ .key = "ops", .type = &config_bucket, FIELD(struct run_disk, ops) },
+};
+static const struct config_table limiter_table = TABLE(limiter_fields, NULL);
+
+static const char *const cache_types[] = { "Writeback", "Unsafe", NULL };
+
+static const struct config_field drive_fields[] = {
+	{ .key = "drive_id",
+	  .type = &config_text,
+	  .required = true,
+	  FIELD(struct run_disk, id),
+	  .parse = option_id },
+	{ .key = "path_on_host", .required = true, TEXT(struct run_disk, path), .min = 1 },
+	{ .key = "is_root_device",
+	  .type = &config_bool,
+	  .required = true,
+	  FIELD(struct run_disk, root) },
+	{ .key = "is_read_only", .type = &config_bool, FIELD(struct run_disk, readonly) },
+	{ .key = "partuuid", TEXT(struct run_disk, partuuid), .min = 1 },
+	{ .key = "cache_type",
+	  .type = &config_choice,
+	  FIELD(struct run_disk, cache),
+	  .names = cache_types },
+	{ .key = "io_engine", .type = &config_only, .only = "Sync" },
+	{ .key = "rate_limiter", .type = &config_object, .table = &limiter_table },
+	REFUSED("socket"),
+};
+
+static const struct config_field entropy_fields[] = { REFUSED("rate_limiter") };
+
+static int entropy_check(void *object, struct option_error *error)
+{
+	(void)error;
+	((struct run_options *)object)->rng = true;
+	return 0;
+}
+
+static int serial_path_take(const struct config_field *f, const json_t *value, void *field,
+			    struct option_error *error)
+{
+	struct run_endpoint *endpoint = field;
+	const struct config_field path = { TEXT(struct run_endpoint, path), .min = 1 };
+
+	(void)f;
+	endpoint->kind = ENDPOINT_FILE;
+	return config_text.take(&path, value, endpoint->path, error);
+}
+
+static json_t *serial_path_give(const struct config_field *f, const void *field)
+{
+	const struct run_endpoint *endpoint = field;
+
+	(void)f;
+	return endpoint->kind == ENDPOINT_FILE ? json_string(endpoint->path) : NULL;
+}
+
+static const struct config_type serial_path = { serial_path_take, serial_path_give };
+static const struct config_field serial_fields[] = {
+	{ .key = "serial_out_path", .type = &serial_path, RUN(serial) },
+	REFUSED("rate_limiter"),
+};
+
+static const char *const levels[] = { [LOG_LEVEL_ERROR] = "Error",
+				      [LOG_LEVEL_WARN] = "Warning",
+				      [LOG_LEVEL_INFO] = "Info",
+				      [LOG_LEVEL_DEBUG] = "Debug",
+				      [LOG_LEVEL_DEBUG + 1] = NULL };
+
+static const struct config_field logger_fields[] = {
+	{ .key = "log_path", TEXT(struct run_options, log_file), .min = 1 },
+	{ .key = "level", .type = &config_choice, RUN(log_level), .names = levels },
+	{ .key = "show_level", .type = &config_false },
+	{ .key = "show_log_origin", .type = &config_false },
+	REFUSED("module"),
+};
+
+static const struct config_field metrics_fields[] = {
+	{ .key = "metrics_path",
+	  .required = true,
+	  TEXT(struct run_options, metrics_path),
+	  .min = 1 },
+};
+
+/* ---- ours ---- */
+
+static const char *const page_names[] = {
+#define PAGES_NAME(NAME, name, bytes) name,
+	MEMORY_PAGES(PAGES_NAME)
+#undef PAGES_NAME
+		NULL,
+};
+
+static int node_take(const struct config_field *f, const json_t *value, void *field,
+		     struct option_error *error)
+{
+	struct run_memory *memory = field;
+
+	if (config_number.take(f, value, &memory->node, error) != 0)
+		return -EINVAL;
+	memory->given |= 1ull << OPTION_MEMORY_NODE;
+	return 0;
+}
+
+static json_t *node_give(const struct config_field *f, const void *field)
+{
+	const struct run_memory *memory = field;
+
+	(void)f;
+	return OPTION_GIVEN(memory, OPTION_MEMORY_NODE) ? json_integer(memory->node) : NULL;
+}
+
+static const struct config_type node = { node_take, node_give };
+static const struct config_field memory_fields[] = {
+	{ .key = "pages", .type = &config_choice, RUN(memory.pages), .names = page_names },
+	{ .key = "node",
+	  .type = &node,
+	  .offset = offsetof(struct run_options, memory),
+	  .max = RUN_NODE_MAX },
+	REFUSED("max_mib"),
+	REFUSED("slots"),
+};
+static const struct config_table memory_table = TABLE(memory_fields, NULL);
+
+static const struct config_field schedule_fields[] = {
+	{ .key = "every_s",
+	  .type = &config_seconds,
+	  RUN(rejuvenate.every_ms),
+	  .min = RUN_REJUVENATE_MIN,
+	  .max = RUN_REJUVENATE_MAX },
+	{ .key = "jitter", .type = &config_part, RUN(rejuvenate.jitter_permille) },
+};
+static const struct config_table schedule_table = TABLE(schedule_fields, NULL);
+static const struct config_field all_fields[] = {
+	{ .key = "rejuvenate", .type = &config_object, .table = &schedule_table },
+	REFUSED("hang_ms"),
+	REFUSED("poison_limit"),
+};
+static const struct config_table all_table = TABLE(all_fields, NULL);
+
+static const struct config_field disk_schedule_fields[] = {
+	{ .key = "every_s",
+	  .type = &config_seconds,
+	  FIELD(struct run_disk, rejuvenate_ms),
+	  .min = RUN_REJUVENATE_MIN,
+	  .max = RUN_REJUVENATE_MAX },
+	REFUSED("jitter"),
+};
+static const struct config_table disk_schedule_table = TABLE(disk_schedule_fields, NULL);
+static const struct config_field disk_fields[] = {
+	{ .key = "rejuvenate", .type = &config_object, .table = &disk_schedule_table },
+	REFUSED("hang_ms"),
+	REFUSED("poison_limit"),
+};
+static const struct config_table disk_table = TABLE(disk_fields, NULL);
+
+static struct run_disk *find_disk(const struct run_options *o, const char *id)
+{
+	for (uint32_t i = 0; i < o->disk_count; i++) {
+		if (strcmp(o->disks[i].id, id) == 0)
+			return (struct run_disk *)&o->disks[i];
+	}
+	return NULL;
+}
+
+/* Keyed by id; `*` is every device. */
+static int devices_take(const struct config_field *f, const json_t *value, void *field,
+			struct option_error *error)
+{
+	const char *id;
+	json_t *device;
+
+	(void)f;
+	if (!json_is_object(value))
+		return option_fail(error, "is not an object");
+	json_object_foreach((json_t *)value, id, device)
+	{
+		const bool all = strcmp(id, "*") == 0;
+		struct run_disk *disk = find_disk(field, id);
+
+		int ret;
+
+		if (!all && disk == NULL)
+			ret = option_fail(error, "no drive has this id, and other devices have "
+						 "nothing of their own to set");
+		else
+			ret = config_take(all ? &all_table : &disk_table, device,
+					  all ? field : (void *)disk, NULL, error);
+		if (ret != 0)
+			return config_blame(error, id, ret);
+	}
+	return 0;
+}
+
+static json_t *devices_give(const struct config_field *f, const void *field)
+{
+	const struct run_options *o = field;
+	json_t *devices = json_object();
+
+	(void)f;
+	if (o->rejuvenate.every_ms != 0)
+		json_object_set_new(devices, "*", config_give(&all_table, o));
+	for (uint32_t i = 0; i < o->disk_count; i++) {
+		if (o->disks[i].rejuvenate_ms != 0)
+			json_object_set_new(devices, o->disks[i].id,
+					    config_give(&disk_table, &o->disks[i]));
+	}
+	if (json_object_size(devices) != 0)
+		return devices;
+	json_decref(devices);
+	return NULL;
+}
+
+static const struct config_type devices = { devices_take, devices_give };
+
+static const struct config_field budget_fields[] = {
+	{ .key = "deaths",
+	  .type = &config_number,
+	  RUN(death_budget.deaths),
+	  .max = RUN_DEATHS_MAX },
+	{ .key = "seconds",
+	  .type = &config_number,
+	  RUN(death_budget.seconds),
+	  .min = 1,
+	  .max = RUN_DEATH_WINDOW_MAX },
+};
+static const struct config_table budget_table = TABLE(budget_fields, NULL);
+
+static json_t *seal_give(const struct config_field *f, const void *field)
+{
+	char text[OPTION_SEAL_TEXT_MAX];
+
+	(void)f;
+	option_seal_text(field, text);
+	return text[0] != '\0' ? json_string(text) : NULL;
+}
+
+static int seal_take(const struct config_field *f, const json_t *value, void *field,
+		     struct option_error *error)
+{
+	return config_text.take(f, value, field, error);
+}
+
+static const struct config_type seal = { seal_take, seal_give };
+static const struct config_field supervisor_fields[] = {
+	{ .key = "death_budget", .type = &config_object, .table = &budget_table },
+	{ .key = "require_seal", .type = &seal, RUN(require_seal), .parse = option_seal },
+};
+static const struct config_table supervisor_table = TABLE(supervisor_fields, NULL);
+
+/* Last, since it speaks of what the others make. */
+static const struct config_field mayfly_fields[] = {
+	{ .key = "id", .type = &config_text, RUN(id), .parse = option_id },
+	{ .key = "memory", .type = &config_object, .table = &memory_table },
+	{ .key = "devices", .type = &devices },
+	{ .key = "supervisor", .type = &config_object, .table = &supervisor_table },
+};
+
+/* ---- all ---- */
+
+#define SECTION(name_, fields_, check_)                                                            \
+	{                                                                                          \
+		.name = (name_), .table = TABLE(fields_, check_)                                   \
+	}
+#define REFUSED_SECTION(name_)                                                                     \
+	{                                                                                          \
+		.name = (name_), .refused = true                                                   \
+	}
+
+const struct config_section config_sections[] = {
+	SECTION("boot-source", boot_fields, NULL),
+	SECTION("machine-config", machine_fields, machine_check),
+	{ .name = CONFIG_DRIVES, .table = TABLE(drive_fields, NULL) },
+	SECTION("entropy", entropy_fields, entropy_check),
+	SECTION("serial", serial_fields, NULL),
+	SECTION("logger", logger_fields, NULL),
+	SECTION("metrics", metrics_fields, NULL),
+	SECTION("mayfly", mayfly_fields, NULL),
+	REFUSED_SECTION("network-interfaces"),
+	REFUSED_SECTION("vsock"),
+	REFUSED_SECTION("balloon"),
+	REFUSED_SECTION("cpu-config"),
+	REFUSED_SECTION("mmds-config"),
+	REFUSED_SECTION("pmem"),
+	REFUSED_SECTION("memory-hotplug"),
+};
+const size_t config_section_count = ARRAY_SIZE(config_sections);
