@@ -34,6 +34,7 @@ include mk/fuzz.mk
 include mk/bench.mk
 include mk/lint.mk
 include mk/escape.mk
+include mk/demo.mk
 
 .PHONY: all
 all: $(O)/mayfly $(DEV_PROGRAMS) ## build mayfly and the device programs

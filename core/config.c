@@ -67,26 +67,38 @@ static int drive_store(struct run_options *o, const struct run_disk *disk,
 	return 0;
 }
 
+/* Onto *disk, which has what it was, or the defaults. */
+static int drive_change(struct run_options *o, const struct config_section *section, const char *id,
+			const json_t *object, struct run_disk *disk,
+			const struct run_disk *defaults, struct option_error *error)
+{
+	int ret = config_take(&section->table, object, disk, defaults, error);
+
+	if (ret == 0)
+		ret = drive_check(o, disk, id, error);
+	return ret == 0 ? drive_store(o, disk, error) : ret;
+}
+
 /* defaults: as config_take() has it. */
 static int drive_take(struct run_options *o, const struct config_section *section, const char *id,
 		      const json_t *object, const struct run_disk *defaults,
 		      struct option_error *error)
 {
 	const struct run_disk *old = find_disk(o, id);
-	cleanup_free struct run_disk *disk = malloc(sizeof(*disk));
+	struct run_disk *disk;
 	int ret;
 
-	if (disk == NULL)
-		return -ENOMEM;
 	if (old == NULL && defaults == NULL) {
 		option_fail(error, "%.64s: no drive of that id", id);
 		return -ENOENT;
 	}
+	disk = malloc(sizeof(*disk));
+	if (disk == NULL)
+		return -ENOMEM;
 	*disk = old != NULL ? *old : *defaults;
-	ret = config_take(&section->table, object, disk, defaults, error);
-	if (ret == 0)
-		ret = drive_check(o, disk, id, error);
-	return ret == 0 ? drive_store(o, disk, error) : ret;
+	ret = drive_change(o, section, id, object, disk, defaults, error);
+	free(disk);
+	return ret;
 }
 
 /* ---- sections ---- */
@@ -320,7 +332,7 @@ static int load(const json_t *root, struct run_options *o, const struct run_opti
 
 int config_load(const char *path, struct run_options *options, struct option_error *error)
 {
-	cleanup_free struct run_options *o = malloc(sizeof(*o));
+	struct run_options *o = malloc(sizeof(*o));
 	json_t *root = read_file(path, error);
 	int ret = -EINVAL;
 
@@ -328,12 +340,14 @@ int config_load(const char *path, struct run_options *options, struct option_err
 		ret = option_fail(error, "out of memory");
 	else if (root != NULL)
 		ret = load(root, o, options, error);
-	json_decref(root);
-	if (ret != 0) {
+	if (ret == 0) {
+		*options = *o;
+	} else {
 		const struct option_error inner = *error;
 
-		return option_fail(error, "%.100s: %.150s", path, inner.text);
+		option_fail(error, "%.100s: %.150s", path, inner.text);
 	}
-	*options = *o;
-	return 0;
+	json_decref(root);
+	free(o);
+	return ret;
 }

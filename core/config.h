@@ -14,16 +14,16 @@
  * a whole.  0, or -errno and one line that names file and key; options are unchanged then. */
 int config_load(const char *path, struct run_options *options, struct option_error *error);
 
-/* One section, one drive of `drives`: put, or changed in part.  id: of the drive, else empty.  0;
+/* One section by its name, one drive of `drives`: put, or changed in part.  id: of the drive, else empty.  0;
  * -EINVAL and words that name the key; -ENOENT: no such drive to change.  On an error options are in
  * part changed. */
-int config_put(struct run_options *options, const char *section, const char *id,
-	       const json_t *object, struct option_error *error);
-int config_patch(struct run_options *options, const char *section, const char *id,
+int config_put(struct run_options *options, const char *name, const char *id, const json_t *object,
+	       struct option_error *error);
+int config_patch(struct run_options *options, const char *name, const char *id,
 		 const json_t *object, struct option_error *error);
 
 /* One section, one drive; NULL: no such drive. */
-json_t *config_section(const struct run_options *options, const char *section, const char *id);
+json_t *config_section(const struct run_options *options, const char *name, const char *id);
 /* What a file would say that makes these options, as far as one can. */
 json_t *config_all(const struct run_options *options);
 

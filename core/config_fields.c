@@ -54,7 +54,7 @@ static int integer(const struct config_field *f, const json_t *value, uint64_t *
 static int number_take(const struct config_field *f, const json_t *value, void *field,
 		       struct option_error *error)
 {
-	uint64_t n;
+	uint64_t n = 0;
 
 	CHECK(f->max <= UINT32_MAX);
 	if (integer(f, value, &n, error) != 0)
@@ -74,7 +74,7 @@ const struct config_type config_number = { number_take, number_give };
 static int mib_take(const struct config_field *f, const json_t *value, void *field,
 		    struct option_error *error)
 {
-	uint64_t n;
+	uint64_t n = 0;
 
 	if (integer(f, value, &n, error) != 0)
 		return -EINVAL;

@@ -279,7 +279,7 @@ static json_t *devices_give(const struct config_field *f, const void *field)
 	return NULL;
 }
 
-static const struct config_type devices = { devices_take, devices_give };
+static const struct config_type per_device = { devices_take, devices_give };
 
 static const struct config_field budget_fields[] = {
 	{ .key = "deaths",
@@ -320,7 +320,7 @@ static const struct config_table supervisor_table = TABLE(supervisor_fields, NUL
 static const struct config_field mayfly_fields[] = {
 	{ .key = "id", .type = &config_text, RUN(id), .parse = option_id },
 	{ .key = "memory", .type = &config_object, .table = &memory_table },
-	{ .key = "devices", .type = &devices },
+	{ .key = "devices", .type = &per_device },
 	{ .key = "supervisor", .type = &config_object, .table = &supervisor_table },
 };
 

@@ -284,10 +284,10 @@ void vmm_device_reset(struct vmm_device *d)
 void vmm_device_destroy(struct vmm_device *d, const struct vmm_site *site)
 {
 	rejuvenate_stop(&d->rejuvenate);
-	virtio_pci_destroy(d->pci);
 	if (d->kind == DEV_KIND_SERIAL && d->call[SERIAL_LINE] >= 0)
 		vm_irqfd(&site->machine->vm, LAYOUT_GSI_SERIAL, d->call[SERIAL_LINE], false);
 	device_destroy(d->dev);
+	virtio_pci_destroy(d->pci); /* last: until here the supervisor's hooks may speak to it */
 	if (d->has_relay)
 		relay_close(&d->relay);
 	image_close(&d->image);

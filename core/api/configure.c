@@ -43,7 +43,7 @@ static int change_options(struct run_options *options, void *arg)
 	return ret;
 }
 
-static void change(struct api_call *call, struct change *change)
+static void configure(struct api_call *call, struct change *change)
 {
 	int ret;
 
@@ -62,14 +62,14 @@ void api_put_section(struct api_call *call)
 {
 	struct change put = { .apply = config_put };
 
-	change(call, &put);
+	configure(call, &put);
 }
 
 void api_patch_section(struct api_call *call)
 {
 	struct change patch = { .apply = config_patch };
 
-	change(call, &patch);
+	configure(call, &patch);
 }
 
 /* ---- the log ---- */
@@ -99,7 +99,7 @@ void api_put_logger(struct api_call *call)
 {
 	struct change put = { .apply = config_patch, .effect = open_log };
 
-	change(call, &put);
+	configure(call, &put);
 }
 
 /* ---- reading ---- */

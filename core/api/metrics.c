@@ -107,17 +107,8 @@ static void times(const struct metrics *m)
 	}
 }
 
-char *metrics_text(struct vmm *vmm)
+static void write_all(struct metrics *m, struct vmm *vmm)
 {
-	cleanup_free struct metrics *m = calloc(1, sizeof(*m));
-	char *text = NULL;
-	size_t bytes = 0;
-
-	if (m == NULL)
-		return NULL;
-	m->out = open_memstream(&text, &bytes);
-	if (m->out == NULL)
-		return NULL;
 	m->count = vmm_devices(vmm, m->infos, API_DEVICES_MAX);
 	CHECK(m->count <= API_DEVICES_MAX);
 	for (uint32_t i = 0; i < m->count; i++)
@@ -127,11 +118,27 @@ char *metrics_text(struct vmm *vmm)
 	replacements(m);
 	times(m);
 	numbers(m);
-	if (fclose(m->out) != 0) {
-		free(text);
+}
+
+char *metrics_text(struct vmm *vmm)
+{
+	struct metrics *m = calloc(1, sizeof(*m));
+	char *text = NULL;
+	size_t bytes = 0;
+	bool whole = false;
+
+	if (m == NULL)
 		return NULL;
+	m->out = open_memstream(&text, &bytes);
+	if (m->out != NULL) {
+		write_all(m, vmm);
+		whole = fclose(m->out) == 0;
 	}
-	return text;
+	free(m);
+	if (whole)
+		return text;
+	free(text);
+	return NULL;
 }
 
 void api_get_metrics(struct api_call *call)

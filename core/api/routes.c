@@ -20,8 +20,6 @@ const struct api_route api_routes[] = {
 	{ "PATCH", "/vm",                   API_BODY_OBJECT, api_patch_vm, NULL },
 	{ "PUT",   "/actions",              API_BODY_OBJECT, api_put_actions, NULL },
 	{ "PUT",   "/boot-source",          API_BODY_OBJECT, api_put_section, "boot-source" },
-	{ "PATCH", "/boot-source",          API_BODY_OBJECT, api_patch_section, "boot-source" },
-	{ "GET",   "/boot-source",          API_BODY_NONE,   api_get_section, "boot-source" },
 	{ "PUT",   "/machine-config",       API_BODY_OBJECT, api_put_section, "machine-config" },
 	{ "PATCH", "/machine-config",       API_BODY_OBJECT, api_patch_section, "machine-config" },
 	{ "GET",   "/machine-config",       API_BODY_NONE,   api_get_section, "machine-config" },
@@ -77,7 +75,7 @@ void api_fault(struct api_call *call, unsigned int status, const char *fmt, ...)
 
 	if (message == NULL) {
 		for (char *p = text; *p != '\0'; p++)
-			*p = (*p & 0x80) ? '?' : *p;
+			*p = *p < 0 ? '?' : *p;
 		message = json_string(text);
 	}
 	answer_json(call, status, json_pack("{s:o}", "fault_message", message));

@@ -81,32 +81,35 @@ static int write_all(int fd, const char *text)
 	return 0;
 }
 
-/* As Firecracker: to the file that PUT /metrics named, and nothing where there is none.  Not
- * blocking, since it may be a pipe that nobody reads. */
+/* Not blocking, since it may be a pipe that nobody reads. 0 or -errno. */
+static int append(const char *path, const char *text)
+{
+	cleanup_fd int fd =
+		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+
+	return fd < 0 ? -errno : write_all(fd, text);
+}
+
+/* As Firecracker: to the file that PUT /metrics named, and nothing where there is none. */
 static void action_flush_metrics(struct api_call *call)
 {
-	cleanup_free struct run_options *options = malloc(sizeof(*options));
-	cleanup_free char *text = metrics_text(call->vmm);
-	cleanup_fd int fd = -1;
-	int ret;
+	struct run_options *options = malloc(sizeof(*options));
+	char *text = metrics_text(call->vmm);
+	int ret = -ENOMEM;
 
-	if (options == NULL || text == NULL) {
-		api_answer(call, NULL);
-		return;
+	if (options != NULL && text != NULL) {
+		vmm_options(call->vmm, options);
+		ret = options->metrics_path[0] != '\0' ? append(options->metrics_path, text) : 0;
 	}
-	vmm_options(call->vmm, options);
-	if (options->metrics_path[0] == '\0') {
-		api_done(call);
-		return;
-	}
-	fd = open(options->metrics_path,
-		  O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
-	ret = fd < 0 ? -errno : write_all(fd, text);
 	if (ret == 0)
 		api_done(call);
+	else if (options == NULL || text == NULL)
+		api_answer(call, NULL);
 	else
 		api_fault(call, MHD_HTTP_BAD_REQUEST, "metrics_path: cannot write %.180s: %s",
 			  options->metrics_path, strerror(-ret));
+	free(text);
+	free(options);
 }
 
 static const struct {

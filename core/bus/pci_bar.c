@@ -10,7 +10,7 @@
  * exchanges addresses and turns it on again finds each device where it put it, and for one that
  * only sizes its BARs nothing happens at all.
  *
- * Each move brings one BAR home and sends none away from home: settling ends.
+ * One pass settles everything: what keeps a BAR out is at home and stays there for the whole pass.
  *
  * A BAR without an address keeps its range on the bus, at a place that no guest can reach, so that
  * giving way and coming back cannot fail for want of memory.
@@ -86,35 +86,28 @@ static bool bar_evict(struct pci_host *host, const struct pci_bar *self, uint64_
 	return true;
 }
 
-/* Brings a BAR home if it can be; true: it moved. */
-static bool bar_settle(struct pci_host *host, struct pci_device *dev, uint32_t bar)
+/* Brings a BAR home if it can be. */
+static void bar_settle(struct pci_host *host, struct pci_device *dev, uint32_t bar)
 {
 	struct pci_bar *b = &dev->bars[bar];
 	const uint64_t to = bar_wanted(dev->config, bar);
 
 	if (b->bytes == 0 || b->addr == to || !bar_in_window(to, b->bytes) ||
 	    !bar_evict(host, b, to, false))
-		return false;
+		return;
 	bar_evict(host, b, to, true);
-	if (bus_move(host->mmio, bar_on_bus(dev, bar), to) != 0)
-		return false; /* something that is no BAR is there */
-	bar_relocate(dev, bar, to);
-	return true;
+	if (bus_move(host->mmio, bar_on_bus(dev, bar), to) == 0) /* else no BAR is in the way */
+		bar_relocate(dev, bar, to);
 }
 
 void pci_bars_settle(struct pci_host *host)
 {
-	bool moved;
+	for (uint32_t i = 0; i < PCI_SLOTS * PCI_BARS; i++) {
+		struct pci_device *dev = host->slots[i / PCI_BARS];
 
-	do {
-		moved = false;
-		for (uint32_t i = 0; i < PCI_SLOTS * PCI_BARS; i++) {
-			struct pci_device *dev = host->slots[i / PCI_BARS];
-
-			if (dev != NULL && bar_decoded(dev))
-				moved = bar_settle(host, dev, i % PCI_BARS) || moved;
-		}
-	} while (moved);
+		if (dev != NULL && bar_decoded(dev))
+			bar_settle(host, dev, i % PCI_BARS);
+	}
 }
 
 /* Whether no BAR is there, nor will be after pci_reset(). */

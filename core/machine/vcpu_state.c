@@ -10,6 +10,7 @@
  */
 #include "core/machine/vcpu_state.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,8 @@
 #define MSR_MTRR_ENABLED_WRITE_BACK 0x806
 #define MSR_HWCR 0xc0010015
 #define MSR_HWCR_TSC_FREQ_SEL (1u << 24)
+#define CPUID_POWER 0x80000007
+#define CPUID_CONSTANT_TSC (1u << 8)
 #define MSRS_MAX 1024
 
 #define APIC_LVT_LINT0 0x350
@@ -232,13 +235,15 @@ static void or_msr(struct kvm_msrs *msrs, uint32_t index, uint64_t bits)
 void vcpu_state_power_on(struct vcpu_state *state)
 {
 	struct kvm_msr_entry *tsc = find_msr(state->msrs, MSR_TSC);
+	unsigned eax, ebx, ecx, edx;
 
 	set_lvt(&state->lapic, APIC_LVT_LINT0, APIC_MODE_EXTINT);
 	set_lvt(&state->lapic, APIC_LVT_LINT1, APIC_MODE_NMI);
 	or_msr(state->msrs, MSR_MISC_ENABLE, MSR_MISC_ENABLE_FAST_STRING);
 	or_msr(state->msrs, MSR_MTRR_DEF_TYPE, MSR_MTRR_ENABLED_WRITE_BACK);
-	/* AMD: without it Linux says that the TSC's rate is a firmware bug.  Older KVMs refuse it. */
-	or_msr(state->msrs, MSR_HWCR, MSR_HWCR_TSC_FREQ_SEL);
+	/* AMD: without it Linux calls a constant TSC a firmware bug.  Older KVMs refuse it. */
+	if (__get_cpuid(CPUID_POWER, &eax, &ebx, &ecx, &edx) && (edx & CPUID_CONSTANT_TSC))
+		or_msr(state->msrs, MSR_HWCR, MSR_HWCR_TSC_FREQ_SEL);
 	if (tsc)
 		tsc->data = 0;
 }

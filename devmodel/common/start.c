@@ -16,8 +16,9 @@
 
 #define PAGE 4096ul
 
-extern const Elf64_Ehdr __ehdr_start;
-extern const Elf64_Dyn _DYNAMIC[];
+/* Hidden, or clang looks them up in the GOT, which is not relocated yet. */
+extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden")));
+extern const Elf64_Dyn _DYNAMIC[] __attribute__((visibility("hidden")));
 
 /* -mstack-protector-guard=global: the compiler's names. */
 uintptr_t __stack_chk_guard;

@@ -7,6 +7,8 @@
  *
  * Allowed calls are executed: they come with pointers to nowhere, so that the kernel gets as far as
  * using them and nothing is read or written.
+ *
+ *   test_inject [PATTERN]    the tests whose names match, as in the shell
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -281,7 +283,7 @@ static void test_exit(void **state)
 	attack_end(&attack);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
@@ -301,6 +303,8 @@ int main(void)
 	size_t n = 0;
 	int ret;
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]); /* for example 'blk: *' */
 	ret = target_rig_start(&rig);
 	if (ret != 0)
 		return ret;

@@ -39,7 +39,10 @@ static inline void *take(uint64_t bytes, uint64_t *gpa)
 
 	assert_int_equal(guestmem_alloc(&rig.mem, bytes, 16, &at), 0);
 	*gpa = at.raw;
-	return guestmem_ptr(&rig.mem, at, bytes);
+	void *ptr = guestmem_ptr(&rig.mem, at, bytes);
+
+	assert_non_null(ptr);
+	return ptr;
 }
 
 static inline struct hostile hostile_open(bool readonly)

@@ -144,7 +144,7 @@ static void test_not_a_disk(void **state)
 	}
 	if (strlen(path_of("socket")) >= sizeof(un.sun_path))
 		return;
-	strcpy(un.sun_path, path_of("socket"));
+	snprintf(un.sun_path, sizeof(un.sun_path), "%.107s", path_of("socket"));
 	unlink(un.sun_path);
 	assert_int_equal(bind(socket_fd, (struct sockaddr *)&un, sizeof(un)), 0);
 	refused(&(struct image_config){ .path = un.sun_path }, EINVAL, hint);

@@ -21,6 +21,19 @@ case ${1-} in
 '') ;;
 *) die "usage: tests/rig/nested/fetch.sh [--force]" ;;
 esac
+
+# tool:package of what goes into the guests besides the kernel.
+PAIRS="busybox:busybox-static mkfs.ext4:e2fsprogs e2fsck:e2fsprogs"
+
+complete() {
+	local pair
+	for pair in $PAIRS; do
+		tool "${pair%:*}" >/dev/null || return
+	done
+	[ -e "$NESTED/kernel/done" ]
+}
+
+complete && exit 0
 mkdir -p "$NESTED"
 [ -w "$NESTED" ] || die "cannot write $NESTED"
 exec 9>"$NESTED/fetch.lock"
@@ -37,9 +50,9 @@ own_lists() {
 	apt-get -q "${APT[@]}" update >"$dir/update.log" 2>&1 || say "apt-get update: $(tail -n 1 "$dir/update.log")"
 }
 
-# The real package behind the name: itself, or the first kernel that a meta-package depends on.
+# The real kernel package that a meta-package depends on; nothing when apt does not know it.
 resolve() {
-	apt-cache "${APT[@]}" depends --important "$1" 2>/dev/null |
+	{ apt-cache "${APT[@]}" depends --important "$1" 2>/dev/null || true; } |
 		sed -nE 's/^ *Depends: (linux-image-[0-9][^ ]*)$/\1/p' | head -n 1
 }
 
@@ -52,7 +65,7 @@ get() {
 	rm -rf "$DEB" && mkdir -p "$DEB"
 	if ! download "$1" && ! { own_lists && download "$1"; }; then
 		tail -n 3 "$DEB/log" >&2
-		die "cannot download package $1 (see above); as root: apt-get update && apt-get install $1"
+		die "cannot download package $1 from the Debian archive (see above)"
 	fi
 	mkdir -p "$2"
 	dpkg -x "$DEB"/*.deb "$2"
@@ -63,7 +76,9 @@ get_kernel() {
 	local package new=$NESTED/kernel.new
 
 	package=$(resolve $KERNEL_PACKAGE)
-	[ -n "$package" ] || { own_lists && package=$(resolve $KERNEL_PACKAGE); } || true
+	if [ -z "$package" ] && own_lists; then
+		package=$(resolve $KERNEL_PACKAGE)
+	fi
 	[ -n "$package" ] || die "apt knows no $KERNEL_PACKAGE: this rig wants Debian's archive"
 	say "fetching $package"
 	rm -rf "$new"
@@ -75,8 +90,7 @@ get_kernel() {
 	mv "$new" "$NESTED/kernel"
 }
 
-# tool:package of what goes into the guests besides the kernel.
-for pair in busybox:busybox-static mkfs.ext4:e2fsprogs e2fsck:e2fsprogs; do
+for pair in $PAIRS; do
 	tool "${pair%:*}" >/dev/null && continue
 	say "fetching ${pair#*:}"
 	get "${pair#*:}" "$NESTED/pkg"

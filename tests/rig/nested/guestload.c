@@ -144,7 +144,7 @@ static int transferred(ssize_t ret, unsigned int n)
 {
 	if (ret < 0)
 		return errno;
-	return ret == (ssize_t)(n * BLOCK) ? 0 : EIO;
+	return (size_t)ret == (size_t)n * BLOCK ? 0 : EIO;
 }
 
 static int file_write(struct worker *w, const struct job *job, struct block *buffer)

@@ -77,7 +77,7 @@ void rogue_mark(struct rogue *r)
 
 static void watch_image(struct rogue *r)
 {
-	uint64_t sector[BLK_SECTOR / sizeof(uint64_t)];
+	uint64_t sector[BLK_SECTOR / sizeof(uint64_t)] = { 0 };
 
 	if (sys_pread(r->dev->launch->fd_backend, sector, BLK_SECTOR, mark_offset(r)) !=
 		    BLK_SECTOR ||

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What `mayfly run` says of bad input: one line on stderr that names the thing, exit status 1, or 2
+ * where the words on the command line are wrong already.  Nothing is left behind.
+ */
+// clang-format off
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+// clang-format on
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "core/cc.h"
+#include "tests/host/kvm_guest.h"
+#include "tests/rig/mayfly.h"
+#include "tests/unit/kernelfile.h"
+
+static char dir[64];
+static struct mayfly_result result;
+
+static void path_of(char *path, size_t room, const char *name)
+{
+	snprintf(path, room, "%s/%s", dir, name);
+}
+
+static void make_file(const char *name, const void *data, size_t bytes, mode_t mode)
+{
+	char path[128];
+	int fd;
+
+	path_of(path, sizeof(path), name);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, data, bytes), bytes);
+	assert_int_equal(fchmod(fd, mode), 0);
+	close(fd);
+}
+
+/* words, in which @ is the test's directory: ends with this status and one line that has this text. */
+static void ends(const char *words, int status, const char *text)
+{
+	char line[2048], want[512];
+	size_t n = (size_t)snprintf(line, sizeof(line), "run --state-dir %s/state --console off ",
+				    dir);
+	size_t w = 0;
+
+	for (; *words != '\0'; words++)
+		n += (size_t)snprintf(line + n, sizeof(line) - n, *words == '@' ? "%s" : "%.1s",
+				      *words == '@' ? dir : words);
+	for (; *text != '\0'; text++)
+		w += (size_t)snprintf(want + w, sizeof(want) - w, *text == '@' ? "%s" : "%.1s",
+				      *text == '@' ? dir : text);
+	assert_int_equal(mayfly_call(line, &result), 0);
+	if (result.status != status || strstr(result.err, want) == NULL)
+		fail_msg("%s: status %d, not %d; '%s', not '%s'", line, result.status, status,
+			 result.err, want);
+	assert_ptr_equal(strchr(result.err, '\n'), result.err + strlen(result.err) - 1);
+	assert_int_equal(strncmp(result.err, "mayfly run: ", 12), 0);
+	assert_string_equal(result.out, "");
+}
+
+static void test_usage(void **state)
+{
+	(void)state;
+	ends("--memory 0", 2, "--memory: 0 is not between");
+	ends("--memory 1G,max=2G", 2, "--memory: max: unknown key");
+	ends("--hang-ms 5", 2, "--hang-ms: unknown option");
+	ends("--poison-limit 5", 2, "--poison-limit: unknown option");
+	ends("--allow-faults", 2, "--allow-faults: unknown option");
+	ends("--cpus 33", 2, "--cpus: 33 is not between 1 and 32");
+	ends("--disk id=a,path=/a --disk id=a,path=/b", 2, "--disk: id: 'a' given twice");
+	ends("--disk id=rng,path=/a", 2, "--disk: id: 'rng' is another device's");
+	ends("kernel", 2, "unexpected argument 'kernel'");
+}
+
+static void test_kernel(void **state)
+{
+	(void)state;
+	ends("--kernel @/none", 1, "@/none: No such file or directory");
+	ends("--kernel @/kernel --initrd @/none", 1, "@/none: No such file or directory");
+	if (geteuid() != 0)
+		ends("--kernel @/secret", 1, "@/secret: Permission denied");
+}
+
+/* What is found out with a VM at hand. */
+static bool kvm_or_skip(void)
+{
+	const char *why;
+
+	if (mayfly_kvm_usable(&why))
+		return true;
+	printf("%s\n", why);
+	skip();
+	return false;
+}
+
+static void test_not_a_kernel(void **state)
+{
+	(void)state;
+	if (!kvm_or_skip())
+		return;
+	ends("--kernel @/text", 1, "@/text: ");
+	ends("--kernel @/empty", 1, "@/empty: ");
+	ends("--kernel @", 1, "@: ");
+}
+
+static void test_disk(void **state)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	char path[128];
+	cleanup_fd int fd = -1;
+
+	(void)state;
+	if (!kvm_or_skip())
+		return;
+	ends("--kernel @/kernel --disk id=a,path=@/none", 1, "@/none");
+	ends("--kernel @/kernel --disk id=a,path=@/odd", 1, "@/odd");
+	ends("--kernel @/kernel --disk id=a,path=@/empty", 1, "@/empty");
+	ends("--kernel @/kernel --disk id=a,path=@", 1, "@");
+	if (geteuid() != 0)
+		ends("--kernel @/kernel --disk id=a,path=@/secret", 1, "@/secret");
+	path_of(path, sizeof(path), "image");
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	ends("--kernel @/kernel --disk id=a,path=@/image", 1, "@/image");
+}
+
+static void test_memory(void **state)
+{
+	(void)state;
+	if (!kvm_or_skip())
+		return;
+	ends("--kernel @/kernel --memory 16T", 1, "memory");
+}
+
+static void test_places(void **state)
+{
+	(void)state;
+	ends("--api-socket @/text", 1, "cannot listen at @/text");
+	ends("--api-socket @/none/sock", 1, "cannot listen at @/none/sock");
+	ends("--log-file @/none/log", 1, "@/none/log");
+	ends("--state-dir @/text/x", 2, "--state-dir: given twice");
+}
+
+static void test_file(void **state)
+{
+	static const struct {
+		const char *text, *words;
+	} files[] = {
+		{ "", "line 1: " },
+		{ "[]", "is not an object" },
+		{ "{\"boot-source\":{}", "line 1: " },
+		{ "{\"boot_source\":{}}", "boot_source: unknown key" },
+		{ "{\"boot-source\":{}}", "boot-source.kernel_image_path: must be given" },
+		{ "{\"boot-source\":{\"kernel_image_path\":\"/k\",\"x\":1}}",
+		  "boot-source.x: unknown key" },
+		{ "{\"network-interfaces\":[]}", "network-interfaces: not supported" },
+		{ "{\"vsock\":{}}", "vsock: not supported" },
+		{ "{\"balloon\":{}}", "balloon: not supported" },
+		{ "{\"cpu-config\":\"x\"}", "cpu-config: not supported" },
+		{ "{\"mmds-config\":{}}", "mmds-config: not supported" },
+		{ "{\"pmem\":[]}", "pmem: not supported" },
+		{ "{\"memory-hotplug\":{}}", "memory-hotplug: not supported" },
+		{ "{\"drives\":{}}", "drives: is not an array" },
+		{ "{\"drives\":[7]}", "drives[0]: is not an object" },
+		{ "{\"drives\":[{\"drive_id\":\"a\"}]}", "drives[0].path_on_host: must be given" },
+		{ "{\"drives\":[{\"drive_id\":\"a\",\"path_on_host\":\"/a\",\"is_root_device\":false},"
+		  "{\"drive_id\":\"a\",\"path_on_host\":\"/b\",\"is_root_device\":false}]}",
+		  "drives[1].drive_id: 'a' given twice" },
+		{ "{\"machine-config\":{\"vcpu_count\":1,\"mem_size_mib\":0}}",
+		  "machine-config.mem_size_mib: 0 is not between" },
+		{ "{\"mayfly\":{\"memory\":{\"max_mib\":1}}}",
+		  "mayfly.memory.max_mib: not supported" },
+		{ "{\"mayfly\":{\"memory\":{\"slots\":1}}}", "mayfly.memory.slots: not supported" },
+		{ "{\"mayfly\":{\"devices\":{\"*\":{\"hang_ms\":1}}}}",
+		  "mayfly.devices.*.hang_ms: not supported" },
+		{ "{\"mayfly\":{\"devices\":{\"*\":{\"poison_limit\":1}}}}",
+		  "mayfly.devices.*.poison_limit: not supported" },
+		{ "{\"mayfly\":{\"devices\":{\"nic\":{}}}}", "mayfly.devices.nic: no drive" },
+		{ "{\"mayfly\":{\"devices\":{\"*\":{\"rejuvenate\":{\"every_s\":0}}}}}",
+		  "mayfly.devices.*.rejuvenate.every_s: 0 is not between" },
+		{ "{\"mayfly\":{\"supervisor\":{\"death_budget\":{\"deaths\":65}}}}",
+		  "mayfly.supervisor.death_budget.deaths: 65 is not" },
+		{ "{\"mayfly\":{\"supervisor\":{\"require_seal\":\"wax\"}}}",
+		  "mayfly.supervisor.require_seal: 'wax' is not a layer" },
+		{ "{\"mayfly\":{\"speed\":1}}", "mayfly.speed: unknown key" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		char want[256];
+
+		make_file("config", files[i].text, strlen(files[i].text), 0600);
+		snprintf(want, sizeof(want), "@/config: %s", files[i].words);
+		ends("--config @/config", 1, want);
+	}
+	ends("--config @/none", 1, "@/none: cannot open: No such file or directory");
+	ends("--config @", 1, "@: is a directory");
+}
+
+/* Last: it makes another /dev for this process. */
+static void test_no_kvm(void **state)
+{
+	static const char *const kept[] = { "null", "zero", "urandom", "random" };
+	char from[64], to[128];
+
+	(void)state;
+	path_of(to, sizeof(to), "dev");
+	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mkdir(to, 0700) != 0 || mount("dev", to, "tmpfs", 0, NULL) != 0) {
+		printf("no mount namespace: %s\n", strerror(errno));
+		skip();
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
+		snprintf(from, sizeof(from), "dev/%s", kept[i]);
+		make_file(from, "", 0, 0600);
+		path_of(to, sizeof(to), from);
+		snprintf(from, sizeof(from), "/dev/%s", kept[i]);
+		assert_int_equal(mount(from, to, NULL, MS_BIND, NULL), 0);
+	}
+	path_of(to, sizeof(to), "dev");
+	assert_int_equal(mount(to, "/dev", NULL, MS_MOVE, NULL), 0);
+	ends("--kernel @/kernel", 1, "/dev/kvm");
+}
+
+static int setup(void **state)
+{
+	static uint8_t file[8192];
+	const size_t payload = (size_t)(kvm_guest_end - kvm_guest);
+	const size_t bytes = kernelfile_bzimage(file, kvm_guest, (payload + 15) / 16 * 16);
+
+	(void)state;
+	snprintf(dir, sizeof(dir), "/tmp/mayfly-bad-XXXXXX");
+	if (mkdtemp(dir) == NULL)
+		return -1;
+	make_file("kernel", file, bytes, 0600);
+	make_file("text", "no kernel at all\n", 17, 0600);
+	make_file("empty", "", 0, 0600);
+	make_file("odd", file, 513, 0600);
+	make_file("image", file, 4096, 0600);
+	make_file("secret", file, 4096, 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	static const char *const files[] = { "kernel", "text",   "empty",  "odd",
+					     "image",  "secret", "config", "dev" };
+	char path[128];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		path_of(path, sizeof(path), files[i]);
+		remove(path);
+	}
+	return rmdir(dir); /* no state directory, no socket */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_usage),  cmocka_unit_test(test_kernel),
+		cmocka_unit_test(test_file),   cmocka_unit_test(test_not_a_kernel),
+		cmocka_unit_test(test_disk),   cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_places), cmocka_unit_test(test_no_kvm),
+	};
+
+	return cmocka_run_group_tests_name("bad_input", tests, setup, teardown);
+}
