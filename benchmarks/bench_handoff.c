@@ -36,7 +36,7 @@
 #define LATER_US 500 /* a replacement comes up to so long after the standby is ready */
 #define REFILL_NOT_AWAITED 64
 #define RTT_COUNT 4000
-#define RATIO_PAIRS 31
+#define RATIO_PAIRS 61
 #define RATIO_RUN_MS 100
 #define RATIO_GUEST_BYTES (256ull << 20)
 
@@ -220,24 +220,28 @@ static int handoff(struct bench *b, bool ready)
 	return ret != 0 ? ret : quiet_window(b, refilled - answered, &f->refill.quiet);
 }
 
+/* Takes the standby that is there, then asks again while the next is in the making. */
+static int handoff_cold(struct bench *b)
+{
+	struct replacement r;
+	const uint64_t asked = now_ns();
+	const int ret = device_replace(b->blk.dev, REPLACE_SCHEDULE, false, &r);
+
+	if (ret != 0)
+		return ret;
+	note_handoff(b->figures, &r, now_ns() - asked);
+	return handoff(b, false);
+}
+
 static int run_windows(struct bench *b, uint64_t count, uint64_t end_ns)
 {
+	const struct figures *f = b->figures;
 	int ret = device_wait_standby(b->blk.dev, WAIT_MS);
 
-	for (uint64_t i = 1; i <= count && ret == 0 && now_ns() < end_ns; i++) {
+	while (ret == 0 && f->handoffs < count && now_ns() < end_ns) {
 		bench_sleep_us(bench_random(&b->random) % LATER_US);
-		ret = handoff(b, true);
-		/* The standby is there; take it, and ask again while the next is in the making. */
-		if (ret == 0 && i % REFILL_NOT_AWAITED == 0) {
-			struct replacement r;
-
-			ret = device_replace(b->blk.dev, REPLACE_SCHEDULE, false, &r);
-			if (ret == 0) {
-				note_handoff(b->figures, &r, 0);
-				ret = handoff(b, false);
-			}
-			i++;
-		}
+		ret = f->handoffs % REFILL_NOT_AWAITED == REFILL_NOT_AWAITED - 1 ? handoff_cold(b)
+										 : handoff(b, true);
 	}
 	return ret;
 }

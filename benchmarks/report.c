@@ -40,8 +40,10 @@ struct report *report_begin(const char *bench)
 {
 	struct report *report = calloc(1, sizeof(*report));
 
-	if (!report)
-		must(NULL);
+	if (!report) {
+		must(NULL); /* says it */
+		abort();
+	}
 	report->figures = must(json_object());
 	report->seal = must(json_array());
 	strcpy(report->fence, "none");
@@ -89,8 +91,9 @@ void report_hist_us(struct report *report, const char *name, const struct hist *
 	static const struct {
 		const char *name;
 		double q;
-	} points[] = { { "p50", 0.5 }, { "p90", 0.9 }, { "p99", 0.99 }, { "p999", 0.999 },
-		       { "max", 1.0 } };
+	} points[] = {
+		{ "p50", 0.5 }, { "p90", 0.9 }, { "p99", 0.99 }, { "p999", 0.999 }, { "max", 1.0 }
+	};
 	json_t *object = must(json_object());
 
 	put(object, "count", json_integer((json_int_t)hist->count));

@@ -33,7 +33,7 @@ struct loop {
 	struct loop_timer *timers; /* by at_ns */
 	uint64_t firing_ns;        /* up to when timers are due in this round; 0 between */
 	struct epoll_event events[LOOP_EVENTS];
-	int event_count; /* events of this round; handled or removed ones have no source */
+	int event_count;      /* events of this round; handled or removed ones have no source */
 	pthread_mutex_t lock; /* the mailbox and stop */
 	pthread_cond_t delivered;
 	struct loop_mail *mail;
@@ -65,7 +65,8 @@ static void loop_deliver(struct loop_source *source, uint32_t events)
 
 	loop->mail = NULL;
 	while (mail != NULL) {
-		struct loop_mail *const next = mail->next; /* done, it may be gone with its caller */
+		struct loop_mail *const next =
+			mail->next; /* done, it may be gone with its caller */
 
 		pthread_mutex_unlock(&loop->lock);
 		mail->fn(mail->arg);

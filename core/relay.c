@@ -59,8 +59,7 @@ static void way_forget(struct relay_way *way, struct loop_source *source, int *f
 static bool way_flush(struct relay_way *way)
 {
 	while (way->begin < way->end && way->to >= 0) {
-		const ssize_t n =
-			write(way->to, way->buffer + way->begin, way->end - way->begin);
+		const ssize_t n = write(way->to, way->buffer + way->begin, way->end - way->begin);
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -25,16 +25,16 @@ struct relay_way {
 
 struct relay {
 	struct loop *loop;
-	uint32_t kind; /* enum endpoint_kind */
-	int box_input;  /* for the box: it reads this */
-	int box_output; /* and writes this */
+	uint32_t kind;             /* enum endpoint_kind */
+	int box_input;             /* for the box: it reads this */
+	int box_output;            /* and writes this */
 	int our_input, our_output; /* the other ends */
 	int listener;
 	int client;     /* of the socket; or the file */
 	int client_out; /* the same again: epoll wants a number of its own for each direction */
 	char path[OPTION_SOCKET_MAX]; /* of a socket that is ours to remove */
-	bool raw;    /* the terminal is in raw mode */
-	bool escape; /* Ctrl-A was typed */
+	bool raw;                     /* the terminal is in raw mode */
+	bool escape;                  /* Ctrl-A was typed */
 	struct loop_source on_listener;
 	struct relay_way to_guest, from_guest;
 };

@@ -75,27 +75,21 @@ static int open_log(struct run *run)
 static int state_defaults(struct run *run)
 {
 	struct run_options *o = &run->options;
-	const char *base = getenv("XDG_RUNTIME_DIR");
-	int n = 0;
+	const char *base = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
 
 	if (o->id[0] == '\0')
 		snprintf(o->id, sizeof(o->id), "vm%d", getpid());
-	if (o->state_dir[0] == '\0') {
-		if (geteuid() == 0 || base == NULL)
-			n = snprintf(o->state_dir, sizeof(o->state_dir), "%s/mayfly/%s",
-				     geteuid() == 0 ? "/run" : "/tmp", o->id);
-		else
-			n = snprintf(o->state_dir, sizeof(o->state_dir), "%s/mayfly/%s", base,
-				     o->id);
-	}
-	if (n >= (int)sizeof(o->state_dir))
+	if (o->state_dir[0] == '\0' && base == NULL)
+		return complain("give %s: XDG_RUNTIME_DIR is not set", "--state-dir", -ENOENT);
+	if (o->state_dir[0] == '\0' && snprintf(o->state_dir, sizeof(o->state_dir), "%s/mayfly/%s",
+						base, o->id) >= (int)sizeof(o->state_dir))
 		return complain("the state directory's name is too long: %s", o->id, -ENAMETOOLONG);
 	if (o->api_socket[0] != '\0')
 		return 0;
-	n = snprintf(o->api_socket, sizeof(o->api_socket), "%.90s/api.sock", o->state_dir);
-	if (strlen(o->state_dir) > 90)
+	if (strlen(o->state_dir) + sizeof("/api.sock") > sizeof(o->api_socket))
 		return complain("give --api-socket: no room for a socket's name in %s",
 				o->state_dir, -ENAMETOOLONG);
+	stpcpy(stpcpy(o->api_socket, o->state_dir), "/api.sock");
 	return 0;
 }
 

@@ -105,9 +105,9 @@ static void spec_begin(struct vmm_device *d, const struct vmm_site *site, const 
 		.guest_memory = true,
 		.fsize = 0,
 		.death_budget = site->options->death_budget.deaths,
-		.death_window_s = site->options->death_budget.deaths != 0 ?
-					  site->options->death_budget.seconds :
-					  0,
+		.death_window_s = site->options->death_budget.deaths != 0
+					  ? site->options->death_budget.seconds
+					  : 0,
 		.hooks = &d->hooks,
 		.ctx = d,
 	};
@@ -169,7 +169,8 @@ int vmm_device_disk(struct vmm_device *d, const struct vmm_site *site, const str
 	spec.backends[0] = d->image.fd;
 	spec.backend_count = 1;
 	spec.fsize = d->image.block ? UINT64_MAX : d->image.bytes;
-	spec.policy_when = (flush ? POLICY_IF_FLUSH : 0) | (disk->readonly ? 0 : POLICY_IF_WRITABLE) |
+	spec.policy_when = (flush ? POLICY_IF_FLUSH : 0) |
+			   (disk->readonly ? 0 : POLICY_IF_WRITABLE) |
 			   (disk->bandwidth.size != 0 || disk->ops.size != 0 ? POLICY_IF_TIMER : 0);
 	spec.config.blk = (struct blk_config){
 		.bytes = d->image.bytes,

@@ -49,8 +49,7 @@ void rejuvenate_start(struct rejuvenate *r, struct loop *loop, struct device *de
 		.timer = { .fire = rejuvenate_fire },
 	};
 	if (every_ms != 0)
-		loop_arm(loop, &r->timer,
-			 now_ns() + every_ms * NS_PER_MS / count * (index + 1));
+		loop_arm(loop, &r->timer, now_ns() + every_ms * NS_PER_MS / count * (index + 1));
 }
 
 void rejuvenate_stop(struct rejuvenate *r)

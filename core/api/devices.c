@@ -195,7 +195,7 @@ void api_replace_device(struct api_call *call)
 		api_answer(call, replacement_json(info.id, &r));
 	else
 		api_fault(call, api_status_of(ret), "%s: cannot be replaced now: %s", info.id,
-			  ret == -ECANCELED ? "a reset, a break or a death came first"
+			  ret == -ECANCELED ? "a reset or a break came first, or it was given up"
 			  : ret == -EBUSY   ? "it is broken, quarantined or being replaced"
 					    : strerror(-ret));
 }

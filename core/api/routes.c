@@ -74,8 +74,10 @@ void api_fault(struct api_call *call, unsigned int status, const char *fmt, ...)
 	json_t *message = json_string(text);
 
 	if (message == NULL) {
-		for (char *p = text; *p != '\0'; p++)
-			*p = *p < 0 ? '?' : *p;
+		for (char *p = text; *p != '\0'; p++) {
+			if (*p < 0)
+				*p = '?';
+		}
 		message = json_string(text);
 	}
 	answer_json(call, status, json_pack("{s:o}", "fault_message", message));

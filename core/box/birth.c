@@ -34,8 +34,8 @@ static int box_make_page(struct box *box)
 	    fcntl(box->child_state, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
 	    fstat(box->child_state, &st) != 0)
 		return -errno;
-	page = mmap(NULL, STATE_PAGE_BYTES, PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_POPULATE, box->child_state, 0);
+	page = mmap(NULL, STATE_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+		    box->child_state, 0);
 	if (page == MAP_FAILED)
 		return -errno;
 	box->page = page;

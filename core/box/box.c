@@ -106,9 +106,9 @@ static int box_take_report(struct box *box, const struct box_report *report)
 		return 0;
 	case REPORT_BROKEN:
 		return report->value < box->gen->dev->spec.queues &&
-				       report->detail < RING_ERROR_COUNT ?
-			       0 :
-			       -EPROTO;
+				       report->detail < RING_ERROR_COUNT
+			       ? 0
+			       : -EPROTO;
 	case REPORT_HALF:
 		return box->listener < 0 && report->value == box->launch->fd_held ? 0 : -EPROTO;
 	case REPORT_FAILED:
@@ -188,9 +188,9 @@ static void box_look(struct loop_timer *timer)
 		return;
 	}
 	for (int i = box->looks == 0 ? 2 : 1; i > 0; i--) {
-		const enum fence fence = !box->look_parked ? fence_stopped(box) :
-					 fence_parked(box) ? FENCE_PARKED :
-							     FENCE_NONE;
+		const enum fence fence = !box->look_parked   ? fence_stopped(box)
+					 : fence_parked(box) ? FENCE_PARKED
+							     : FENCE_NONE;
 
 		if (fence != FENCE_NONE) {
 			/* A SIGCONT from outside would undo the stop; nothing undoes this. */
@@ -223,8 +223,12 @@ static void box_watch(struct box *box)
  * the supervisor with a box that stops. */
 static int box_take_listener(struct box *box)
 {
+	const struct ctl_header go = { CTL_GO, 0 };
+
 	box->listener = (int)syscall(SYS_pidfd_getfd, box->pidfd, box->launch->fd_held, 0);
 	if (box->listener < 0)
+		return -errno;
+	if (send(box->control, &go, sizeof(go), MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(go))
 		return -errno;
 	return loop_add(box_loop(box), &box->on_listener, box->listener, EPOLLIN);
 }

@@ -195,8 +195,9 @@ void device_reset(struct device *dev);
 int device_wait_idle(struct device *dev, uint32_t timeout_ms);
 
 /* A planned replacement; waits until it is done.  carry: hand the control state on too.
- * 0 and *result; -EBUSY: not in this state or one waits already; -ECANCELED: a reset, a break or a
- * death came first (a recovery then takes its place). */
+ * 0 and *result; -EBUSY: not in this state or one waits already; -ECANCELED: a reset or a break
+ * came first, or it was given up.  When the old generation dies on the way, the recovery is the
+ * answer: result->planned is false. */
 int device_replace(struct device *dev, enum replace_reason reason, bool carry,
 		   struct replacement *result);
 /* The same without waiting; what becomes of it shows in hooks->replaced and the status.  0, or -EBUSY:

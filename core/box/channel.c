@@ -18,8 +18,9 @@ int channel_receive(struct box *box, struct box_report *report)
 			       MSG_DONTWAIT | MSG_NOSIGNAL | MSG_TRUNC);
 	const uint64_t now = now_ns();
 
+	/* ECONNRESET, once: it ended with a message of ours unread.  What it said before is there. */
 	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
+		return errno == EAGAIN || errno == EINTR || errno == ECONNRESET ? 0 : -EPIPE;
 	/* 0 is the end of the stream, or an empty message, which the policy forbids: either way
 	 * nothing more is to be had here, and the pidfd tells of a death. */
 	if (n == 0)

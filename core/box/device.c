@@ -386,16 +386,15 @@ static void device_do_condemn(struct device *dev)
 
 static void device_do_recover(struct device *dev)
 {
-	struct replace_request *waiting = dev->waiting;
+	/* Whoever asked for a new generation gets one; one that has not begun goes on afterwards. */
+	struct replace_request *request = dev->passage.live ? dev->passage.request : NULL;
 
-	dev->waiting = NULL; /* a planned one that has not begun goes on afterwards */
-	device_cancel(dev);
-	dev->waiting = waiting;
 	dev->deaths[dev->death_count++ % ARRAY_SIZE(dev->deaths)] = now_ns();
 	dev->passage = (struct passage){
 		.live = true,
 		.from = dev->active->number,
 		.reason = dev->suspicion,
+		.request = request,
 		.fenced_ns = now_ns(),
 	};
 	generation_retire(dev, &dev->previous);
@@ -405,8 +404,8 @@ static void device_do_recover(struct device *dev)
 /* As it says itself; it is fenced. */
 static uint64_t box_served(const struct box *box)
 {
-	return box->page != NULL ? __atomic_load_n(&box->page->served, __ATOMIC_RELAXED) :
-				   UINT64_MAX;
+	return box->page != NULL ? __atomic_load_n(&box->page->served, __ATOMIC_RELAXED)
+				 : UINT64_MAX;
 }
 
 static void device_do_succeed(struct device *dev)
@@ -554,20 +553,20 @@ static void device_do_bug(struct device *dev)
 {
 	log_error("%s: an event that cannot happen in state %s", dev->spec.id,
 		  device_state_name(dev->state));
-	CHECK(0 && "device table");
+	CHECK(dev->state == DEVICE_STATE_COUNT); /* never true: said above, ended here */
 }
 
 static void (*const device_acts[DEVICE_ACTION_COUNT])(struct device *) = {
-	[DEVICE_DO_NONE] = device_do_nothing,	   [DEVICE_DO_SPAWN] = device_do_spawn,
-	[DEVICE_DO_RESPAWN] = device_do_respawn,   [DEVICE_DO_ACTIVATE] = device_do_activate,
-	[DEVICE_DO_PREPARE] = device_do_prepare,   [DEVICE_DO_OFFER] = device_do_offer,
-	[DEVICE_DO_FRESH] = device_do_fresh,	   [DEVICE_DO_SETTLE] = device_do_settle,
-	[DEVICE_DO_REFUSE] = device_do_refuse,	   [DEVICE_DO_QUIESCE] = device_do_quiesce,
-	[DEVICE_DO_FINISH] = device_do_finish,	   [DEVICE_DO_CONDEMN] = device_do_condemn,
-	[DEVICE_DO_RECOVER] = device_do_recover,   [DEVICE_DO_SUCCEED] = device_do_succeed,
-	[DEVICE_DO_CLEAR] = device_do_clear,	   [DEVICE_DO_STALL] = device_do_stall,
-	[DEVICE_DO_BREAK] = device_do_break,	   [DEVICE_DO_ABANDON] = device_do_abandon,
-	[DEVICE_DO_REVIVE] = device_do_revive,	   [DEVICE_DO_BUG] = device_do_bug,
+	[DEVICE_DO_NONE] = device_do_nothing,    [DEVICE_DO_SPAWN] = device_do_spawn,
+	[DEVICE_DO_RESPAWN] = device_do_respawn, [DEVICE_DO_ACTIVATE] = device_do_activate,
+	[DEVICE_DO_PREPARE] = device_do_prepare, [DEVICE_DO_OFFER] = device_do_offer,
+	[DEVICE_DO_FRESH] = device_do_fresh,     [DEVICE_DO_SETTLE] = device_do_settle,
+	[DEVICE_DO_REFUSE] = device_do_refuse,   [DEVICE_DO_QUIESCE] = device_do_quiesce,
+	[DEVICE_DO_FINISH] = device_do_finish,   [DEVICE_DO_CONDEMN] = device_do_condemn,
+	[DEVICE_DO_RECOVER] = device_do_recover, [DEVICE_DO_SUCCEED] = device_do_succeed,
+	[DEVICE_DO_CLEAR] = device_do_clear,     [DEVICE_DO_STALL] = device_do_stall,
+	[DEVICE_DO_BREAK] = device_do_break,     [DEVICE_DO_ABANDON] = device_do_abandon,
+	[DEVICE_DO_REVIVE] = device_do_revive,   [DEVICE_DO_BUG] = device_do_bug,
 };
 
 void device_raise(struct device *dev, enum device_event event)

@@ -35,8 +35,8 @@ static void probe_landlock(struct seal_host *host)
 		{ 1, 0x1fff, 0, 0 },   { 2, 0x3fff, 0, 0 },   { 3, 0x7fff, 0, 0 },
 		{ 4, 0x7fff, 0x3, 0 }, { 5, 0xffff, 0x3, 0 }, { 6, 0xffff, 0x3, 0x3 },
 	};
-	const long abi = syscall(SYS_landlock_create_ruleset, NULL, 0,
-				 LANDLOCK_CREATE_RULESET_VERSION);
+	const long abi =
+		syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 
 	if (abi < 1)
 		return;

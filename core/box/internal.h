@@ -45,8 +45,8 @@ struct box {
 	int child_socket; /* the box's end, until it was sent */
 	int child_state;  /* the state page, likewise */
 	int listener;
-	int proc_dir;     /* /proc/PID */
-	int proc_syscall; /* /proc/PID/syscall, kept open */
+	int proc_dir;         /* /proc/PID */
+	int proc_syscall;     /* /proc/PID/syscall, kept open */
 	uint64_t control_ino; /* of the box's end of the control socket */
 	uint64_t state_ino;
 	struct state_page *page;
@@ -54,10 +54,10 @@ struct box {
 
 	struct loop_source on_pidfd, on_control, on_listener;
 	struct loop_timer deadline, look;
-	uint32_t look_us;   /* the next back-off */
+	uint32_t look_us; /* the next back-off */
 	uint32_t looks;
-	bool look_parked;   /* else: stopped or exiting */
-	bool canary;        /* the agreed forbidden call was seen on the listener */
+	bool look_parked; /* else: stopped or exiting */
+	bool canary;      /* the agreed forbidden call was seen on the listener */
 
 	enum fence fence;
 	enum replace_reason reason; /* of its suspicion */
@@ -106,10 +106,10 @@ struct passage {
 
 /* A register device's access in flight; reg.c. */
 struct reg_port {
-	bool enabled; /* it is a register device */
-	pthread_mutex_t turn; /* one access at a time */
-	pthread_mutex_t lock; /* all below */
-	bool serving; /* started, neither broken nor given up */
+	bool enabled;            /* it is a register device */
+	pthread_mutex_t turn;    /* one access at a time */
+	pthread_mutex_t lock;    /* all below */
+	bool serving;            /* started, neither broken nor given up */
 	struct state_page *page; /* of the active generation; NULL: none serves now */
 	struct reg_request request;
 	bool pending;
@@ -133,10 +133,11 @@ struct device {
 	struct generation *previous; /* fenced, alive until the successor has made its first pass */
 	struct generation *leaving;  /* retired, until reaped */
 	struct loop_timer respawn;
-	uint32_t standby_failures; /* in a row */
+	uint32_t standby_failures;     /* in a row */
 	enum replace_reason suspicion; /* the last */
 	bool refused;
-	struct launch_record *launch; /* the part that is the same in all generations, filter included */
+	struct launch_record
+		*launch; /* the part that is the same in all generations, filter included */
 	int timer_fd;
 
 	uint64_t features;
@@ -148,7 +149,8 @@ struct device {
 	struct reg_port port;
 	struct passage passage;
 	struct replace_request *waiting; /* planned, not begun */
-	uint64_t deaths[DEVICE_DEATHS_MAX + 1]; /* times of the last, a ring; one is beyond any budget */
+	uint64_t deaths[DEVICE_DEATHS_MAX +
+			1]; /* times of the last, a ring; one is beyond any budget */
 	uint32_t death_count;
 	bool destroying;
 
@@ -241,7 +243,7 @@ int verify_box(const struct box *box, const char **what);
 void reg_attach(struct device *dev); /* the active generation serves */
 void reg_detach(struct device *dev); /* it is fenced: its answer is taken or the request kept */
 void reg_serve(struct device *dev, bool serve); /* started, revived; or reset, broken, given up */
-void reg_forget(struct device *dev); /* the next start is the first after a reset */
+void reg_forget(struct device *dev);            /* the next start is the first after a reset */
 /* For ACTIVATE: copies the shadow, returns the sequence number last answered. */
 uint32_t reg_shadow(struct device *dev, uint8_t *shadow);
 

@@ -153,9 +153,9 @@ void launch_fill(const struct box *box, struct launch_record *l)
 		l->map.count = memory->map.count;
 		for (uint32_t i = 0; i < l->map.count; i++) {
 			/* At least 2 MiB, so that large pages can be mapped as such. */
-			const uint64_t align = memory->page_bytes[i] > LAYOUT_GAP ?
-						       memory->page_bytes[i] :
-						       LAYOUT_GAP;
+			const uint64_t align = memory->page_bytes[i] > LAYOUT_GAP
+						       ? memory->page_bytes[i]
+						       : LAYOUT_GAP;
 
 			l->map.regions[i] = memory->map.regions[i];
 			l->map.regions[i].addr =

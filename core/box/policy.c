@@ -26,7 +26,8 @@ static uint64_t poll_count(const struct launch_record *l)
 }
 
 /* The value of an operand; `i` selects within a group of descriptors. */
-static uint64_t operand_value(const struct launch_record *l, const struct policy_test *t, uint32_t i)
+static uint64_t operand_value(const struct launch_record *l, const struct policy_test *t,
+			      uint32_t i)
 {
 	switch ((enum policy_operand)t->operand) {
 	case POLICY_VALUE:
@@ -75,9 +76,9 @@ static uint32_t rule_repeats(const struct launch_record *l, const struct policy_
 
 static int rule_add(const struct compiler *c, const struct policy_rule *rule, uint32_t repeat)
 {
-	static const enum scmp_compare ops[] = { [POLICY_EQ] = SCMP_CMP_EQ,
-						 [POLICY_LE] = SCMP_CMP_LE,
-						 [POLICY_GE] = SCMP_CMP_GE };
+	static const enum scmp_compare ops[] = {
+		[POLICY_EQ] = SCMP_CMP_EQ, [POLICY_LE] = SCMP_CMP_LE, [POLICY_GE] = SCMP_CMP_GE
+	};
 	struct scmp_arg_cmp cmp[POLICY_ARGS_MAX];
 	unsigned int n = 0;
 

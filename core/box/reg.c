@@ -62,8 +62,8 @@ static void reg_collect(struct reg_port *port)
 
 	if (!port->pending || begin != seq || end != seq)
 		return;
-	port->value = value & (port->request.size >= 4 ? UINT32_MAX :
-							 (1u << (8 * port->request.size)) - 1);
+	port->value = value &
+		      (port->request.size >= 4 ? UINT32_MAX : (1u << (8 * port->request.size)) - 1);
 	port->pending = false;
 }
 

@@ -20,7 +20,8 @@
 static int ring_indices(const struct mem_map *map, const struct ctl_queue *q, uint16_t *used,
 			uint16_t *avail)
 {
-	const struct virtq_used *u = gpa_span(map, gpa_make(q->used_gpa), virtq_used_bytes(q->size));
+	const struct virtq_used *u =
+		gpa_span(map, gpa_make(q->used_gpa), virtq_used_bytes(q->size));
 	const struct virtq_avail *a =
 		gpa_span(map, gpa_make(q->avail_gpa), virtq_avail_bytes(q->size));
 
@@ -52,8 +53,8 @@ int ring_resume(struct device *dev, uint32_t *queue)
 		const bool lapped = dev->passage.served >= RING_LAP - q->size;
 
 		if ((uint16_t)(avail - used) > q->size ||
-		    (!lapped && (uint16_t)(used - dev->audited[i]) >
-					(uint16_t)(avail - dev->audited[i])))
+		    (!lapped &&
+		     (uint16_t)(used - dev->audited[i]) > (uint16_t)(avail - dev->audited[i])))
 			return -EPROTO;
 		q->next = dev->audited[i] = used;
 		dev->passage.in_flight += (uint16_t)(avail - used);

@@ -166,7 +166,9 @@ _Noreturn static void spawner_loop(void)
 			continue;
 		if (n != sizeof(req))
 			_exit(0);
-		spawner_serve(&req, c == NULL ? 0 : (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int)));
+		spawner_serve(&req,
+			      c == NULL ? 0
+					: (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int)));
 	}
 }
 

@@ -17,7 +17,7 @@
 #define SPAWN_FDS_MAX 250 /* SCM_RIGHTS takes 253 */
 
 struct spawner {
-	int socket;   /* SOCK_SEQPACKET, non-blocking; readable: spawner_reply() */
+	int socket; /* SOCK_SEQPACKET, non-blocking; readable: spawner_reply() */
 	int pidfd;
 	pid_t pid;
 	bool user_ns; /* it has a user namespace of its own: the VMM is not root */
@@ -27,7 +27,7 @@ struct spawn_reply {
 	uint64_t cookie;
 	int32_t error; /* 0 or errno of the step that failed */
 	int32_t pid;
-	int pidfd;     /* owned by whoever took the reply; -1 on error */
+	int pidfd; /* owned by whoever took the reply; -1 on error */
 };
 
 /* Starts it.  Call from the main thread, before any other thread exists: the sandboxes' death signal

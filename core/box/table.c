@@ -8,24 +8,23 @@
 
 #include <stddef.h>
 
-#define CELL(action, next) { BOX_DO_##action, BOX_##next, 1 }
+#define CELL(action, next)                                                                         \
+	{                                                                                          \
+		BOX_DO_##action, BOX_##next, 1                                                     \
+	}
 
 /* Rows that several states share. */
 #define BOX_REPORTS_ARE(...)                                                                       \
 	[BOX_EV_HELLO] = __VA_ARGS__, [BOX_EV_HALF] = __VA_ARGS__, [BOX_EV_SEALED] = __VA_ARGS__,  \
 	[BOX_EV_FAILED] = __VA_ARGS__, [BOX_EV_ACTIVATED] = __VA_ARGS__,                           \
-	[BOX_EV_PARKED] = __VA_ARGS__, [BOX_EV_PONG] = __VA_ARGS__,                                \
-	[BOX_EV_BROKEN] = __VA_ARGS__, [BOX_EV_REFUSED] = __VA_ARGS__,                             \
-	[BOX_EV_MISBEHAVED] = __VA_ARGS__
+	[BOX_EV_PARKED] = __VA_ARGS__, [BOX_EV_PONG] = __VA_ARGS__, [BOX_EV_BROKEN] = __VA_ARGS__, \
+	[BOX_EV_REFUSED] = __VA_ARGS__, [BOX_EV_MISBEHAVED] = __VA_ARGS__
 
-#define BOX_SIGNS_ARE(...)                                                                         \
-	[BOX_EV_TRAPPED] = __VA_ARGS__, [BOX_EV_ENDING] = __VA_ARGS__
+#define BOX_SIGNS_ARE(...) [BOX_EV_TRAPPED] = __VA_ARGS__, [BOX_EV_ENDING] = __VA_ARGS__
 
-#define BOX_CHECKS_ARE(...)                                                                        \
-	[BOX_EV_VERIFIED] = __VA_ARGS__, [BOX_EV_UNSOUND] = __VA_ARGS__
+#define BOX_CHECKS_ARE(...) [BOX_EV_VERIFIED] = __VA_ARGS__, [BOX_EV_UNSOUND] = __VA_ARGS__
 
-#define BOX_BIRTH_IS(...)                                                                          \
-	[BOX_EV_SPAWNED] = __VA_ARGS__, [BOX_EV_SPAWN_FAILED] = __VA_ARGS__
+#define BOX_BIRTH_IS(...) [BOX_EV_SPAWNED] = __VA_ARGS__, [BOX_EV_SPAWN_FAILED] = __VA_ARGS__
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init" /* a shared row first, then its exceptions */
@@ -175,7 +174,7 @@ static const struct box_cell boxes[BOX_STATE_COUNT][BOX_EVENT_COUNT] = {
 		[BOX_EV_QUIESCE] = CELL(BUG, PARKING),
 		[BOX_EV_CONDEMN] = CELL(STOP, STOPPING),
 		[BOX_EV_RETIRE] = CELL(BUG, PARKING),
-		[BOX_EV_DEADLINE] = CELL(SUSPECT, STOPPING), /* it lied */
+		[BOX_EV_DEADLINE] = CELL(STOP, STOPPING), /* it lied, or was not given the CPU */
 	},
 	[BOX_STOPPING] = {
 		BOX_BIRTH_IS(CELL(BUG, STOPPING)),
@@ -246,7 +245,10 @@ static const struct box_cell boxes[BOX_STATE_COUNT][BOX_EVENT_COUNT] = {
 };
 
 #undef CELL
-#define CELL(action, next) { DEVICE_DO_##action, DEVICE_##next, 1 }
+#define CELL(action, next)                                                                         \
+	{                                                                                          \
+		DEVICE_DO_##action, DEVICE_##next, 1                                               \
+	}
 
 /* What no state but one or two expects. */
 #define DEVICE_NEVER(state)                                                                        \

@@ -366,7 +366,7 @@ static int verify_dumpable(const struct box *box, const char **what)
 int verify_box(const struct box *box, const char **what)
 {
 	static int (*const steps[])(const struct box *, const char **) = {
-		verify_status, verify_maps,   verify_fds,
+		verify_status, verify_maps,       verify_fds,
 		verify_limits, verify_namespaces, verify_dumpable,
 	};
 

@@ -8,6 +8,9 @@
  * "Hardware-reduced" means that no PC hardware need be emulated for ACPI's sake: no PM timer, no SCI,
  * no PIC.  Power-off and reset are two of the ports of acpi_regs.c, the power button is an event of
  * the GED in the DSDT.
+ *
+ * Linux does not use the reset register of such a machine: it asks EFI, and without EFI it goes back
+ * to real mode and jumps to the BIOS at F000:FFF0.  So there is code there that writes the register.
  */
 #include "core/machine/acpi.h"
 
@@ -21,7 +24,8 @@
 
 _Static_assert(LAYOUT_MMIO32_LAST == LAYOUT_MMIO32_END - 1, "");
 _Static_assert(LAYOUT_MMIO32_BYTES == LAYOUT_MMIO32_END - LAYOUT_MMIO32, "");
-_Static_assert(LAYOUT_ACPI_INFO + 16 == LAYOUT_ACPI + LAYOUT_ACPI_BYTES, "");
+_Static_assert(LAYOUT_ACPI_INFO + 16 == LAYOUT_RESET_VECTOR, "");
+_Static_assert(LAYOUT_RESET_VECTOR + 16 == LAYOUT_ACPI + LAYOUT_ACPI_BYTES, "");
 _Static_assert(LAYOUT_ACPI + sizeof(dsdt_aml_code) + 4096 < LAYOUT_ACPI_INFO,
 	       "room for all tables");
 
@@ -152,6 +156,17 @@ _Static_assert(sizeof(struct acpi_rsdp) == 36, "ACPI 6.4 section 5.2.5.3");
 _Static_assert(offsetof(struct acpi_fadt, boot_arch) == 109, "ACPI 6.4 table 5.9");
 _Static_assert(sizeof(struct acpi_fadt) == 276, "ACPI 6.4 table 5.9");
 _Static_assert(sizeof(struct acpi_mcfg) == 60, "PCI firmware specification 3.2, table 4-3");
+
+/* mov $LAYOUT_PORT_RESET, %dx; mov $LAYOUT_RESET_VALUE, %al; out %al, %dx; 1: hlt; jmp 1b */
+static const uint8_t reset_code[] = { 0xba,
+				      LAYOUT_PORT_RESET & 0xff,
+				      LAYOUT_PORT_RESET >> 8,
+				      0xb0,
+				      LAYOUT_RESET_VALUE,
+				      0xee,
+				      0xf4,
+				      0xeb,
+				      0xfd };
 
 /* Where the next table goes. */
 struct writer {
@@ -287,6 +302,8 @@ int acpi_build(const struct memmap *mm, uint32_t cpus, uint64_t *rsdp)
 		return -ENOMEM;
 	memset(at, 0, LAYOUT_ACPI_BYTES);
 	memcpy(memmap_at(mm, LAYOUT_ACPI_INFO, sizeof(info)), &info, sizeof(info));
+	memcpy(memmap_at(mm, LAYOUT_RESET_VECTOR, sizeof(reset_code)), reset_code,
+	       sizeof(reset_code));
 	const uint64_t dsdt = put(&w, dsdt_aml_code, sizeof(dsdt_aml_code));
 
 	xsdt.tables[0] = put_fadt(&w, dsdt);

@@ -13,7 +13,8 @@
 #include "core/machine/vcpu.h"
 #include "core/machine/vm.h"
 
-/* Writes the tables at LAYOUT_ACPI; *rsdp is their root. 0; -ENOMEM: no RAM there. */
+/* Writes the tables at LAYOUT_ACPI, and the code at the reset vector; *rsdp is the tables' root.
+ * 0; -ENOMEM: no RAM there. */
 int acpi_build(const struct memmap *mm, uint32_t cpus, uint64_t *rsdp);
 
 struct acpi_regs {

@@ -31,7 +31,8 @@
 #define LAYOUT_EBDA 0x9fc00
 #define LAYOUT_ACPI 0xe0000 /* RSDP at its start; 128 KiB */
 #define LAYOUT_ACPI_BYTES 0x20000
-#define LAYOUT_ACPI_INFO 0xffff0 /* struct acpi_info, read by the DSDT */
+#define LAYOUT_ACPI_INFO 0xfffe0    /* struct acpi_info, read by the DSDT */
+#define LAYOUT_RESET_VECTOR 0xffff0 /* code that resets, where a BIOS would have it */
 #define LAYOUT_KERNEL 0x100000
 
 /* Ports. */

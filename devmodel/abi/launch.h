@@ -37,7 +37,7 @@
 
 /* What the launching VMM wants of the seal; layers that the host lacks are left out by the VMM,
  * which names them in its status, and never by the box. */
-#define SEAL_WANT_IDS 1u       /* as root: drop groups, set uid and gid */
+#define SEAL_WANT_IDS 1u /* as root: drop groups, set uid and gid */
 #define SEAL_WANT_LANDLOCK 2u
 #define SEAL_WANT_MSEAL 4u
 #define SEAL_WANT_MDWE 8u
@@ -73,19 +73,19 @@ struct launch_record {
 	uint16_t queues;
 	uint16_t queue_index[BOX_QUEUES_MAX]; /* device-wide number of each of this box's queues */
 
-	uint32_t seal;       /* SEAL_WANT_* */
-	uint32_t uid;        /* with SEAL_WANT_IDS */
+	uint32_t seal; /* SEAL_WANT_* */
+	uint32_t uid;  /* with SEAL_WANT_IDS */
 	uint32_t gid;
-	uint32_t landlock;   /* access rights to handle, file system (all that the ABI has) */
+	uint32_t landlock; /* access rights to handle, file system (all that the ABI has) */
 	uint32_t landlock_net;
 	uint32_t landlock_scope;
-	uint64_t fsize;      /* RLIMIT_FSIZE */
-	uint64_t canary[3];  /* arguments of the agreed forbidden call, BOX_CANARY_NR */
+	uint64_t fsize;     /* RLIMIT_FSIZE */
+	uint64_t canary[3]; /* arguments of the agreed forbidden call, BOX_CANARY_NR */
 
 	uint64_t state_addr; /* STATE_PAGE_BYTES */
 	uint64_t stack_addr; /* BOX_STACK_BYTES, nothing mapped on either side */
 
-	struct mem_map map;  /* addr: where to map each; register devices have none */
+	struct mem_map map; /* addr: where to map each; register devices have none */
 	uint64_t region_offset[MEM_REGIONS_MAX]; /* offset of each region in its descriptor */
 
 	/* Where the rings lie as far as the VMM knows (bytes 0: it does not): page tables are filled

@@ -20,7 +20,9 @@
 #define CTL_TYPES(X)                                                                               \
 	X(ACTIVATE, 1, "serve these queues from here on; struct ctl_activate and state records")   \
 	X(QUIESCE, 2, "finish what was begun, write the state records, park")                      \
-	X(PING, 3, "answer PONG with the same value")
+	X(PING, 3, "answer PONG with the same value")                                              \
+	X(GO, 4,                                                                                   \
+	  "the listener is taken: make the agreed call; during the seal only, without a bell")
 
 enum ctl_type {
 #define CTL_ENUM(NAME, number, text) CTL_##NAME = (number),
@@ -37,15 +39,15 @@ struct ctl_queue {
 	uint64_t desc_gpa;
 	uint64_t avail_gpa;
 	uint64_t used_gpa;
-	uint16_t size;    /* a power of two, at most VIRTQ_SIZE_MAX; 0: the queue is not enabled */
-	uint16_t next;    /* the first avail index to serve, equal to used->idx: 0 after a reset */
+	uint16_t size; /* a power of two, at most VIRTQ_SIZE_MAX; 0: the queue is not enabled */
+	uint16_t next; /* the first avail index to serve, equal to used->idx: 0 after a reset */
 	uint32_t pad;
 };
 
 struct ctl_activate {
 	struct ctl_header header;
-	uint64_t features;                    /* as negotiated */
-	uint32_t record_bytes[STATE_CLASSES]; /* the records that follow, in this order */
+	uint64_t features;                       /* as negotiated */
+	uint32_t record_bytes[STATE_CLASSES];    /* the records that follow, in this order */
 	struct ctl_queue queues[BOX_QUEUES_MAX]; /* in the order of queue_index */
 	uint8_t shadow[REG_SHADOW_BYTES];        /* register devices: see statepage.h */
 	uint32_t reg_seq;                        /* the last access that was answered */

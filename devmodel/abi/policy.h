@@ -20,17 +20,17 @@
 enum policy_op { POLICY_NONE, POLICY_EQ, POLICY_LE, POLICY_GE };
 
 enum policy_operand {
-	POLICY_VALUE,       /* the value in the rule */
-	POLICY_FD_CONTROL,  /* descriptors, see launch.h; only with POLICY_EQ */
-	POLICY_FD_KICK,     /* each */
-	POLICY_FD_CALL,     /* each */
-	POLICY_FD_TIMER,    /* the rule is left out where the box has no timer */
-	POLICY_FD_BACKEND,  /* backend number `value` */
-	POLICY_FD_LISTENER, /* the number that the listener has between HALF and SEALED */
-	POLICY_POLL_COUNT,  /* control + kicks + timer: what the main loop waits for */
+	POLICY_VALUE,        /* the value in the rule */
+	POLICY_FD_CONTROL,   /* descriptors, see launch.h; only with POLICY_EQ */
+	POLICY_FD_KICK,      /* each */
+	POLICY_FD_CALL,      /* each */
+	POLICY_FD_TIMER,     /* the rule is left out where the box has no timer */
+	POLICY_FD_BACKEND,   /* backend number `value` */
+	POLICY_FD_LISTENER,  /* the number that the listener has between HALF and SEALED */
+	POLICY_POLL_COUNT,   /* control + kicks + timer: what the main loop waits for */
 	POLICY_POLL_STREAMS, /* the same and the first `value` backends */
-	POLICY_IMAGE_LAST,  /* offset of the image's last sector */
-	POLICY_IMAGE_BYTES, /* its length */
+	POLICY_IMAGE_LAST,   /* offset of the image's last sector */
+	POLICY_IMAGE_BYTES,  /* its length */
 };
 
 /* When a rule holds; 0: always. */

@@ -10,7 +10,8 @@
 #define SEAL_LAYERS(X)                                                                             \
 	X(MAPS, maps, "mappings that the launch record does not list")                             \
 	X(FDS, fds, "descriptors that the launch record does not list")                            \
-	X(BOUNDING, bounding, "the capability bounding set, and regaining of capabilities by uid 0") \
+	X(BOUNDING, bounding,                                                                      \
+	  "the capability bounding set, and regaining of capabilities by uid 0")                   \
 	X(IDS, ids, "as root: the VMM's uid, gid and groups")                                      \
 	X(PDEATHSIG, pdeathsig, "life after the VMM's death")                                      \
 	X(CAPS, caps, "every capability")                                                          \

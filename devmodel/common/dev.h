@@ -28,15 +28,15 @@ struct dev;
 
 /* What serve() says of a queue. */
 enum serve_result {
-	SERVE_IDLE,    /* nothing available: sleep until kicked */
-	SERVE_DONE,    /* one request completed and published: call again */
+	SERVE_IDLE, /* nothing available: sleep until kicked */
+	SERVE_DONE, /* one request completed and published: call again */
 	SERVE_BLOCKED, /* there is work, but it waits for a host event (timer, input): kicks are moot */
-	SERVE_BROKEN,  /* the driver broke a rule; the virtq holds which (virtq->error) */
+	SERVE_BROKEN, /* the driver broke a rule; the virtq holds which (virtq->error) */
 };
 
 struct dev_ops {
 	const char *name;
-	uint32_t kind;    /* enum dev_kind */
+	uint32_t kind; /* enum dev_kind */
 	/* Backends that are streams and waited for while dev->want says so: backend 0 for input,
 	 * backend 1 for room to write. */
 	uint8_t streams;
@@ -72,11 +72,11 @@ struct dev {
 	const struct launch_record *launch;
 	struct state_page *page;
 	uint64_t features;
-	uint64_t served;    /* requests completed since activation */
-	bool want[DEV_STREAMS_MAX]; /* poll this stream */
-	bool carried[STATE_CLASSES]; /* in activate(): dev->state came from a record */
-	const uint8_t *shadow;       /* in activate(): REG_SHADOW_BYTES */
-	uint32_t reg_seq;   /* the last access that was answered */
+	uint64_t served;                     /* requests completed since activation */
+	bool want[DEV_STREAMS_MAX];          /* poll this stream */
+	bool carried[STATE_CLASSES];         /* in activate(): dev->state came from a record */
+	const uint8_t *shadow;               /* in activate(): REG_SHADOW_BYTES */
+	uint32_t reg_seq;                    /* the last access that was answered */
 	struct virtq queues[BOX_QUEUES_MAX]; /* launch->queues of them */
 	/* Live state, one struct a class, as ops->state declares it. */
 	union {

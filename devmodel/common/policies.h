@@ -29,6 +29,9 @@ const struct policy *policy_of(uint32_t kind);
 /* clang-format on */
 
 /* A const struct policy over a const array of rules. */
-#define POLICY_TABLE(array) { .rules = (array), .count = sizeof(array) / sizeof((array)[0]) }
+#define POLICY_TABLE(array)                                                                        \
+	{                                                                                          \
+		.rules = (array), .count = sizeof(array) / sizeof((array)[0])                      \
+	}
 
 #endif

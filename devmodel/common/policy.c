@@ -43,8 +43,7 @@ static const struct policy_rule rules[] = {
 	  .tests = { POLICY_IS(0, CLOCK_MONOTONIC) } },
 	{ .name = "timerfd_settime",
 	  .nr = __NR_timerfd_settime,
-	  .reason =
-		  "wakes the main loop when tokens are there; relative, old value not asked for",
+	  .reason = "wakes the main loop when tokens are there; relative, old value not asked for",
 	  .when = POLICY_IF_TIMER,
 	  .tests = { POLICY_IS_FD(TIMER), POLICY_IS(1, 0), POLICY_IS(3, 0) } },
 	{ .name = "read",

@@ -41,7 +41,7 @@
 #endif
 
 #define PAGE 4096ul
-#define WARM_STACK (4 * PAGE) /* as deep as a request goes */
+#define WARM_STACK (4 * PAGE)        /* as deep as a request goes */
 #define ADDRESS_END 0x7ffffffff000ul /* end of user addresses with four-level paging */
 #define RANGES_MAX (MEM_REGIONS_MAX + 3)
 #define UID_NONE ((unsigned int)-1)
@@ -81,7 +81,8 @@ static void seal_check(const struct launch_record *l, enum seal_layer layer, lon
  * Mappings.  Should: map exactly what the record lists, where it says.  Mustn't: replace a mapping
  * (MAP_FIXED_NOREPLACE), touch a page (the cost must not depend on guest size).
  */
-static void map_at(const struct launch_record *l, uint64_t addr, uint64_t bytes, int fd, uint64_t off)
+static void map_at(const struct launch_record *l, uint64_t addr, uint64_t bytes, int fd,
+		   uint64_t off)
 {
 	const int flags = MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
 	const long ret = sys_call6(__NR_mmap, (long)addr, (long)bytes, PROT_READ | PROT_WRITE,
@@ -92,8 +93,7 @@ static void map_at(const struct launch_record *l, uint64_t addr, uint64_t bytes,
 		seal_failed(l, SEAL_LAYER_MAPS, -EEXIST);
 	/* Guest memory must not reach a core dump of the host. */
 	if (fd >= 0)
-		seal_check(l, SEAL_LAYER_MAPS,
-			   sys_call3(__NR_madvise, addr, bytes, MADV_DONTDUMP));
+		seal_check(l, SEAL_LAYER_MAPS, sys_call3(__NR_madvise, addr, bytes, MADV_DONTDUMP));
 }
 
 /* Best effort: a kernel before 5.14 says EINVAL, and the first requests are slower. */
@@ -291,10 +291,14 @@ static void seal_rlimits(const struct launch_record *l)
 		int what;
 		uint64_t limit;
 	} limits[] = {
-		{ RLIMIT_NOFILE, l->fd_held + 1u }, { RLIMIT_FSIZE, l->fsize },
-		{ RLIMIT_NPROC, 0 },		    { RLIMIT_CORE, 1 }, /* 0 does not stop a pipe */
-		{ RLIMIT_MEMLOCK, 0 },		    { RLIMIT_RTPRIO, 0 },
-		{ RLIMIT_NICE, 0 },		    { RLIMIT_MSGQUEUE, 0 },
+		{ RLIMIT_NOFILE, l->fd_held + 1u },
+		{ RLIMIT_FSIZE, l->fsize },
+		{ RLIMIT_NPROC, 0 },
+		{ RLIMIT_CORE, 1 }, /* 0 does not stop a pipe */
+		{ RLIMIT_MEMLOCK, 0 },
+		{ RLIMIT_RTPRIO, 0 },
+		{ RLIMIT_NICE, 0 },
+		{ RLIMIT_MSGQUEUE, 0 },
 		{ RLIMIT_SIGPENDING, 0 },
 	};
 
@@ -336,8 +340,8 @@ static void seal_mseal(const struct launch_record *l, const struct range *ranges
 		return;
 	for (uint32_t i = 0; i < n; i++)
 		seal_check(l, SEAL_LAYER_MSEAL,
-			   sys_call3(__NR_mseal, ranges[i].start,
-				     ranges[i].end - ranges[i].start, 0));
+			   sys_call3(__NR_mseal, ranges[i].start, ranges[i].end - ranges[i].start,
+				     0));
 #else
 	(void)l, (void)ranges, (void)n;
 #endif
@@ -364,6 +368,22 @@ static void seal_dumpable(const struct launch_record *l)
 }
 
 /*
+ * The VMM's word that it has the listener, and that it was alive after the death signal was armed.  A
+ * VMM that is killed dies thread by thread: it may have passed its children on before the signal was
+ * armed and have its files open long enough for HELLO and HALF not to fail.  Without this the agreed
+ * call would then wait for ever, for this process has the listener too.
+ */
+#ifndef SEAL_OMIT_seccomp
+static void seal_await_go(const struct launch_record *l)
+{
+	struct ctl_header go;
+
+	if (sys_read(l->fd_control, &go, sizeof(go)) != sizeof(go) || go.type != CTL_GO)
+		sys_exit(BOX_EXIT_ORPHAN);
+}
+#endif
+
+/*
  * Should: put the filter on and, with a listener, tell its number and make the agreed forbidden
  * call.  The VMM has by then taken the listener; it sees that call, and so that this filter is in
  * force and reports to it, and lets it fail once with ENOSYS.  Mustn't: keep the listener.
@@ -383,6 +403,7 @@ static void seal_seccomp(const struct launch_record *l)
 	if (!listen)
 		return;
 	seal_report(l, REPORT_HALF, (uint32_t)fd);
+	seal_await_go(l);
 	const long ret = sys_call3(BOX_CANARY_NR, l->canary[0], l->canary[1], l->canary[2]);
 
 	if (ret != -ENOSYS)

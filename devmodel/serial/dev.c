@@ -26,9 +26,9 @@ STATE_SCHEMA(serial_control, SERIAL_CONTROL);
 
 /* Not carried: derived, or a byte that was promised to nobody yet. */
 struct serial_private {
-	uint8_t holding;      /* the byte in the transmitter, while full */
+	uint8_t holding; /* the byte in the transmitter, while full */
 	uint8_t full;
-	uint8_t cause;        /* interrupt causes (IER bits) when last looked at */
+	uint8_t cause; /* interrupt causes (IER bits) when last looked at */
 	uint8_t input_ended;
 };
 

@@ -125,8 +125,6 @@ static void object_fits(const json_t *schema, const json_t *value, const char *w
 static void fits(const json_t *schema, const json_t *value, const char *where)
 {
 	const char *type;
-	size_t i;
-	json_t *element;
 
 	schema = resolve(schema);
 	type = json_string_value(json_object_get(schema, "type"));
@@ -137,16 +135,17 @@ static void fits(const json_t *schema, const json_t *value, const char *where)
 		fail_msg("%s: '%s' is not in docs/api.yaml", where, json_string_value(value));
 	if (json_is_object(value))
 		object_fits(schema, value, where);
-	json_array_foreach((json_t *)value, i, element)
-		fits(json_object_get(schema, "items"), element, where);
+	for (size_t i = 0; i < json_array_size(value); i++)
+		fits(json_object_get(schema, "items"), json_array_get(value, i), where);
 }
 
 static const json_t *operation(const char *method, const char *path)
 {
-	char lower[16] = "";
+	char lower[16];
 
-	for (size_t i = 0; method[i] != '\0' && i < sizeof(lower) - 1; i++)
-		lower[i] = (char)tolower((unsigned char)method[i]);
+	snprintf(lower, sizeof(lower), "%s", method);
+	for (char *p = lower; *p != '\0'; p++)
+		*p = (char)tolower((unsigned char)*p);
 	return json_object_get(json_object_get(json_object_get(document, "paths"), path), lower);
 }
 

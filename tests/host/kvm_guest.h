@@ -14,15 +14,15 @@
 
 #define GUEST_PORTS 0x700
 #define GUEST_PORTS_BYTES 0x20
-#define GUEST_PORT_REPORT 0x700  /* a number */
-#define GUEST_PORT_COUNT 0x704   /* reads 1, 2, 3, .. ; its vCPU writes each back to the next */
+#define GUEST_PORT_REPORT 0x700 /* a number */
+#define GUEST_PORT_COUNT 0x704  /* reads 1, 2, 3, .. ; its vCPU writes each back to the next */
 #define GUEST_PORT_RETURN 0x708
 #define GUEST_PORT_STRING 0x70c
-#define GUEST_PORT_COUNT1 0x714  /* the same for the second CPU */
+#define GUEST_PORT_COUNT1 0x714 /* the same for the second CPU */
 #define GUEST_PORT_RETURN1 0x718
-#define GUEST_MMIO 0xd0000000    /* reads what was written, but for .. */
+#define GUEST_MMIO 0xd0000000 /* reads what was written, but for .. */
 #define GUEST_MMIO_BYTES 0x3000
-#define GUEST_MMIO_COUNT 0x2000  /* .. this, which counts as GUEST_PORT_COUNT does */
+#define GUEST_MMIO_COUNT 0x2000 /* .. this, which counts as GUEST_PORT_COUNT does */
 
 #define GUEST_DONE 0x600d
 #define GUEST_BAD 0xbad
@@ -83,6 +83,7 @@ asm(
 "	on	'a', g_smp\n"
 "	on	'l', g_load\n"
 "	on	'r', g_reset\n"
+"	on	'b', g_bios\n"
 "	on	't', g_triple\n"
 "	on	'p', g_panic\n"
 "	on	'j', g_spin\n"
@@ -136,7 +137,8 @@ asm(
 "	mov	%ecx, %r8d\n"
 "	report	%ebx\n"
 "	report	%r8d\n"
-"	mov	0xfee00030, %eax\n"        /* LAPIC version: the 4th GiB is mapped */
+"	mov	$0xfee00000, %ebx\n"
+"	mov	0x30(%rbx), %eax\n"        /* LAPIC version: the 4th GiB is mapped */
 "	movzbl	%al, %ebx\n"
 "	report	%ebx\n"
 "	mov	$0x18, %ebx\n"             /* GDT in memory is what the registers say */
@@ -261,6 +263,12 @@ asm(
 "	report	$0x600d\n"
 "	power_off\n"
 
+"g_bios:\n"
+"	movl	$0x0200, 0x2000\n"
+"	call	g_start_ap\n"
+"1:	hlt\n"
+"	jmp	1b\n"
+
 "g_load:\n"
 "	movl	$0x0100, 0x2000\n"
 "	call	g_start_ap\n"
@@ -341,8 +349,11 @@ asm(
 "	mov	$0xa1, %eax\n"
 "	out	%eax, %dx\n"
 "	movb	$1, 0x2000\n"
-"	cmpb	$0, 0x2001\n"
-"	jne	1f\n"
+"	cmpb	$1, 0x2001\n"
+"	je	1f\n"
+"	cmpb	$2, 0x2001\n"
+"	jne	3f\n"
+"	ljmp	$0xf000, $0xfff0\n"        /* what Linux does without ACPI and EFI */
 "3:	hlt\n"
 "	jmp	3b\n"
 "1:	xor	%ebx, %ebx\n"

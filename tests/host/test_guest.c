@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hostile guest against a release program: descriptor chains.  Whatever it writes, at most its own
- * device breaks, with the right reason, and a reset brings it back.  No box dies of it.
+ * A hostile guest against a release program: descriptor chains.  Whatever it writes, at most its
+ * own device breaks, with the right reason, and a reset brings it back.  No box dies of it.
  */
 #include "tests/host/hostile.h"
 

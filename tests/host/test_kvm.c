@@ -493,6 +493,16 @@ static void test_reset(void **state)
 	assert_int_equal(rig_stop(r), 0);
 }
 
+/* Not by the register but by the BIOS that is not there. */
+static void test_reset_vector(void **state)
+{
+	(void)state;
+	struct rig *r = rig_start(2, false, "bios");
+
+	rig_wait_end(r, GUEST_END_RESET);
+	assert_int_equal(rig_stop(r), 0);
+}
+
 static void test_triple_fault(void **state)
 {
 	(void)state;
@@ -653,6 +663,7 @@ int main(void)
 		cmocka_unit_test(test_pause_completes_io),
 		cmocka_unit_test(test_pause_anywhere),
 		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_reset_vector),
 		cmocka_unit_test(test_triple_fault),
 		cmocka_unit_test(test_panic),
 		cmocka_unit_test(test_memory_slots),

@@ -404,9 +404,9 @@ static void test_serial_hang(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_console_output),	  cmocka_unit_test(test_console_full_pipe),
-		cmocka_unit_test(test_console_input),	  cmocka_unit_test(test_serial_registers),
-		cmocka_unit_test(test_serial_output),	  cmocka_unit_test(test_serial_input),
+		cmocka_unit_test(test_console_output), cmocka_unit_test(test_console_full_pipe),
+		cmocka_unit_test(test_console_input),  cmocka_unit_test(test_serial_registers),
+		cmocka_unit_test(test_serial_output),  cmocka_unit_test(test_serial_input),
 		cmocka_unit_test(test_serial_hang),
 	};
 	int ret;

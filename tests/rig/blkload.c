@@ -138,8 +138,8 @@ static void init_slots(struct blkload *load, struct blkload_queue *queue, uint64
 		struct blkload_slot *slot = &queue->slots[i];
 
 		slot->head_gpa = heads + i * sizeof(struct blk_head);
-		slot->head = guestmem_ptr(load->mem, gpa_make(slot->head_gpa),
-					  sizeof(struct blk_head));
+		slot->head =
+			guestmem_ptr(load->mem, gpa_make(slot->head_gpa), sizeof(struct blk_head));
 		slot->data_gpa = queue->base_gpa + (uint64_t)i * queue->places * load->stride;
 		slot->data = guestmem_ptr(load->mem, gpa_make(slot->data_gpa), load->stride);
 		queue->free[i] = i;

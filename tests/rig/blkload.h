@@ -55,7 +55,7 @@ enum blkload_verify {
 
 struct blkload_config {
 	uint64_t first_sector;
-	uint64_t sectors;   /* the range; all zero on the disk when the load begins */
+	uint64_t sectors; /* the range; all zero on the disk when the load begins */
 	uint64_t seed;
 	uint32_t min_bytes; /* of a read, write, discard, ..: multiples of align; 0: 512 */
 	uint32_t max_bytes; /* 0: 16384; at most 1 MiB */
@@ -64,13 +64,13 @@ struct blkload_config {
 	uint16_t segments;  /* data is split over up to so many descriptors; 0: 4; at most 32 */
 	uint16_t weights[BLKLOAD_OP_COUNT]; /* all 0: the default mix */
 	enum blkload_verify verify;
-	bool quiet;          /* do not print complaints */
-	bool direct_only;    /* never use indirect descriptors, even where negotiated */
-	const char *id;      /* what get-id must answer, zero-padded to 20; NULL: not checked */
-	uint64_t roam_bytes; /* spread each queue's buffers over so much guest memory; 0: as little
+	bool quiet;           /* do not print complaints */
+	bool direct_only;     /* never use indirect descriptors, even where negotiated */
+	const char *id;       /* what get-id must answer, zero-padded to 20; NULL: not checked */
+	uint64_t roam_bytes;  /* spread each queue's buffers over so much guest memory; 0: as little
 			      * as possible */
-	uint64_t spin_ns;    /* look at the ring for so long before sleeping; 0: sleep at once */
-	uint32_t gap_times;  /* completion times kept, see gaps.h; 0: 65536 */
+	uint64_t spin_ns;     /* look at the ring for so long before sleeping; 0: sleep at once */
+	uint32_t gap_times;   /* completion times kept, see gaps.h; 0: 65536 */
 	struct hist *latency; /* submission to seen, ns, of each request; may be NULL */
 };
 
@@ -114,9 +114,9 @@ struct blkload {
 	struct blkload_config config;
 	struct blkload_queue queues[BOX_QUEUES_MAX];
 	uint32_t queue_count;
-	uint32_t stride;      /* bytes of a data buffer, its guard included */
+	uint32_t stride; /* bytes of a data buffer, its guard included */
 	uint32_t weight_sum;
-	uint64_t random;      /* xorshift state */
+	uint64_t random; /* xorshift state */
 	uint64_t next_number;
 	uint64_t outstanding;
 	uint64_t *shadow;     /* a sector: last acknowledged request; 0: zeroes; UINT64_MAX: any */

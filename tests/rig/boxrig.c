@@ -92,7 +92,8 @@ static int make_image(const struct boxrig_blk_config *c, uint64_t bytes)
 		return -errno;
 	if (c->dir == NULL)
 		return fd;
-	again = open(path, (c->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | (c->direct ? O_DIRECT : 0));
+	again = open(path,
+		     (c->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | (c->direct ? O_DIRECT : 0));
 	if (again < 0)
 		again = -errno;
 	unlink(path);
@@ -120,8 +121,8 @@ static struct device_spec make_spec(const struct boxrig_blk_config *c, const str
 	};
 
 	spec.config.blk.bytes = blk->bytes;
-	spec.config.blk.flags = BLK_FLUSH | (c->readonly ? BLK_READONLY : 0) |
-				(c->direct ? BLK_DIRECT : 0);
+	spec.config.blk.flags =
+		BLK_FLUSH | (c->readonly ? BLK_READONLY : 0) | (c->direct ? BLK_DIRECT : 0);
 	spec.config.blk.align = c->direct ? 512 : 1;
 	spec.config.blk.ops = c->ops;
 	memcpy(spec.config.blk.id, "mayfly-rig", 10);

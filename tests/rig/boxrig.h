@@ -32,21 +32,21 @@ int boxrig_supervise(struct boxrig *rig);
 void boxrig_stop(struct boxrig *rig);
 
 struct boxrig_blk_config {
-	uint64_t bytes;       /* of the image; 0: 64 MiB */
-	const char *dir;      /* of the image; NULL: a memfd */
-	bool image_given;     /* use and own `image`, of `bytes` bytes, instead */
+	uint64_t bytes;   /* of the image; 0: 64 MiB */
+	const char *dir;  /* of the image; NULL: a memfd */
+	bool image_given; /* use and own `image`, of `bytes` bytes, instead */
 	int image;
-	bool direct;          /* O_DIRECT */
+	bool direct; /* O_DIRECT */
 	bool readonly;
-	uint32_t queues;      /* 0: 1 */
-	uint32_t lanes;       /* 0: 1 */
-	uint16_t ring_size;   /* 0: 256 */
-	uint64_t features;    /* RINGDRV_*; 0: all */
+	uint32_t queues;    /* 0: 1 */
+	uint32_t lanes;     /* 0: 1 */
+	uint16_t ring_size; /* 0: 256 */
+	uint64_t features;  /* RINGDRV_*; 0: all */
 	struct rate_limit ops;
 	uint32_t death_budget, death_window_s;
 	const struct device_hooks *hooks;
 	void *ctx;
-	enum dev_kind kind;   /* with as_kind: spawn another program in blk's place */
+	enum dev_kind kind; /* with as_kind: spawn another program in blk's place */
 	bool as_kind;
 };
 

@@ -58,8 +58,8 @@ struct refdev {
 	uint16_t next;
 	uint64_t served;
 	bool fault_done;
-	bool mute;         /* NO_CALL happened */
-	bool held;         /* SWAP: a completion is kept back */
+	bool mute; /* NO_CALL happened */
+	bool held; /* SWAP: a completion is kept back */
 	uint16_t held_id;
 	uint32_t held_len;
 	uint16_t used_idx;

@@ -37,8 +37,8 @@ struct rngload {
 	uint16_t *free; /* stack of buffer numbers */
 	uint16_t free_count;
 	uint16_t depth;
-	uint32_t bytes;       /* of a buffer */
-	uint64_t last_word;   /* how the last answer began */
+	uint32_t bytes;     /* of a buffer */
+	uint64_t last_word; /* how the last answer began */
 	struct gaps gaps;
 	struct rngload_stats stats; /* this side's share: use rngload_stats() */
 	struct complaints complaints;

@@ -122,7 +122,12 @@ static inline int finish(void)
 
 static inline int teardown(void **state)
 {
+	const struct ctl_header quiesce = { CTL_QUIESCE, 0 };
+
 	(void)state;
+	/* One that is busy hears the bell, not the end of the stream. */
+	if (send(vmm, &quiesce, sizeof(quiesce), MSG_NOSIGNAL) > 0)
+		__atomic_fetch_add(&page->bell, 1, __ATOMIC_RELEASE);
 	shutdown(vmm, SHUT_RDWR);
 	if (running)
 		finish();

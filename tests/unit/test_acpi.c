@@ -168,6 +168,8 @@ static void test_madt(void **state)
 		assert_int_equal(nmis, 1);
 		/* What the DSDT reads. */
 		assert_int_equal(get(memmap_at(&t.mm, LAYOUT_ACPI_INFO, 4), 0, 4), cpus);
+		assert_memory_equal(memmap_at(&t.mm, LAYOUT_RESET_VECTOR, 9),
+				    "\xba\x02\x06\xb0\x01\xee\xf4\xeb\xfd", 9);
 		tables_free(&t);
 	}
 }

@@ -293,7 +293,7 @@ static void test_every_fault_is_noticed(void **state)
 /* Faults that leave one request wrong, and nothing else, are counted exactly once. */
 static void test_single_faults_count_one(void **state)
 {
-	static const enum refdev_fault faults[] = { REFDEV_DOUBLE, REFDEV_BIT,  REFDEV_STALE,
+	static const enum refdev_fault faults[] = { REFDEV_DOUBLE, REFDEV_BIT,   REFDEV_STALE,
 						    REFDEV_LONG,   REFDEV_SHORT, REFDEV_NO_STATUS,
 						    REFDEV_OVERRUN };
 

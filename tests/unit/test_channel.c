@@ -92,8 +92,8 @@ static void test_every_type(void **state)
 
 static void test_unknown_types(void **state)
 {
-	static const uint32_t types[] = { 0, REPORT_TYPE_END, REPORT_TYPE_END + 1, 255, 256,
-					  0x10001, 1u << 31, UINT32_MAX };
+	static const uint32_t types[] = { 0,       REPORT_TYPE_END, REPORT_TYPE_END + 1, 255, 256,
+					  0x10001, 1u << 31,        UINT32_MAX };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
@@ -131,6 +131,20 @@ static void test_closed(void **state)
 	cc_close(&other);
 	assert_int_equal(receive(), 1); /* what was said before it is heard */
 	assert_int_equal(receive(), -EPIPE);
+	assert_int_equal(receive(), -EPIPE);
+}
+
+/* It ends with something unread: the kernel says so first, and that is not the end yet. */
+static void test_closed_with_unread(void **state)
+{
+	const struct ctl_header message = { CTL_QUIESCE, 0 };
+
+	(void)state;
+	assert_int_equal(channel_send(&box, &message, sizeof(message)), 0);
+	report(REPORT_PONG, 1, 2);
+	cc_close(&other);
+	assert_int_equal(receive(), 0);
+	assert_int_equal(receive(), 1);
 	assert_int_equal(receive(), -EPIPE);
 }
 
@@ -247,17 +261,12 @@ int main(void)
 {
 #define CHANNEL_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		CHANNEL_TEST(test_nothing_there),
-		CHANNEL_TEST(test_every_type),
-		CHANNEL_TEST(test_unknown_types),
-		CHANNEL_TEST(test_lengths),
-		CHANNEL_TEST(test_empty_message),
-		CHANNEL_TEST(test_closed),
-		CHANNEL_TEST(test_flood),
-		CHANNEL_TEST(test_descriptors_attached),
-		CHANNEL_TEST(test_send_rings_bell_after),
-		CHANNEL_TEST(test_bell_is_not_believed),
-		CHANNEL_TEST(test_send_to_full),
+		CHANNEL_TEST(test_nothing_there),        CHANNEL_TEST(test_every_type),
+		CHANNEL_TEST(test_unknown_types),        CHANNEL_TEST(test_lengths),
+		CHANNEL_TEST(test_empty_message),        CHANNEL_TEST(test_closed),
+		CHANNEL_TEST(test_closed_with_unread),   CHANNEL_TEST(test_flood),
+		CHANNEL_TEST(test_descriptors_attached), CHANNEL_TEST(test_send_rings_bell_after),
+		CHANNEL_TEST(test_bell_is_not_believed), CHANNEL_TEST(test_send_to_full),
 		CHANNEL_TEST(test_send_to_closed),
 	};
 

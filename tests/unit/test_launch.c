@@ -79,10 +79,9 @@ static void device_make(uint32_t queues, uint32_t lanes, bool timer, uint32_t ba
 	gen->number = 17;
 	gen->lanes = lanes;
 	for (uint32_t i = 0; i < lanes; i++)
-		gen->boxes[i] = (struct box){ .gen = gen,
-					      .lane = i,
-					      .child_socket = FD_SOCKET,
-					      .child_state = FD_STATE };
+		gen->boxes[i] = (struct box){
+			.gen = gen, .lane = i, .child_socket = FD_SOCKET, .child_state = FD_STATE
+		};
 }
 
 static void device_drop(void)
@@ -255,8 +254,8 @@ static void test_layout(void **state)
 		{ 2, 1000, 4 * GIB, GIB },
 		{ MEM_REGIONS_MAX, 200, 2u << 20, 2u << 20 },
 		{ MEM_REGIONS_MAX, 200, 128u << 20, 4096 },
-		{ MEM_REGIONS_MAX, 200, 64 * GIB, GIB },  /* 5 TiB in all */
-		{ 16, 200, 1024 * GIB, 2u << 20 },        /* 16 TiB */
+		{ MEM_REGIONS_MAX, 200, 64 * GIB, GIB }, /* 5 TiB in all */
+		{ 16, 200, 1024 * GIB, 2u << 20 },       /* 16 TiB */
 		{ 1, 200, 32 * 1024 * GIB, 2u << 20 },
 	};
 
@@ -376,10 +375,10 @@ static void test_policy_error(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_shape),   cmocka_unit_test(test_largest),
+		cmocka_unit_test(test_every_shape),     cmocka_unit_test(test_largest),
 		cmocka_unit_test(test_register_device), cmocka_unit_test(test_layout),
-		cmocka_unit_test(test_drawn_anew),    cmocka_unit_test(test_no_address_of_ours),
-		cmocka_unit_test(test_constants),     cmocka_unit_test(test_warm),
+		cmocka_unit_test(test_drawn_anew),      cmocka_unit_test(test_no_address_of_ours),
+		cmocka_unit_test(test_constants),       cmocka_unit_test(test_warm),
 		cmocka_unit_test(test_policy_error),
 	};
 

@@ -175,7 +175,9 @@ static struct source *source_make(char name, bool ready)
 	struct source *s = calloc(1, sizeof(*s));
 
 	assert_non_null(s);
-	*s = (struct source){ .source = { NULL, -1 }, .fd = eventfd(ready, EFD_NONBLOCK), .name = name };
+	*s = (struct source){ .source = { NULL, -1 },
+			      .fd = eventfd(ready, EFD_NONBLOCK),
+			      .name = name };
 	return s;
 }
 

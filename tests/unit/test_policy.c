@@ -132,8 +132,8 @@ static void test_groups(void **state)
 			const bool call = fd > queues && fd <= 2 * queues;
 
 			assert_int_equal(CALL(__NR_read, fd, 0, 8),
-					 kick || fd == 0 ? SECCOMP_RET_ALLOW :
-							   SECCOMP_RET_USER_NOTIF);
+					 kick || fd == 0 ? SECCOMP_RET_ALLOW
+							 : SECCOMP_RET_USER_NOTIF);
 			assert_int_equal(CALL(__NR_write, fd, 0, 8),
 					 call ? SECCOMP_RET_ALLOW : SECCOMP_RET_USER_NOTIF);
 		}
@@ -243,7 +243,10 @@ static int compile_rules(const struct policy_rule *rules, uint32_t count, uint32
 	return ret;
 }
 
-#define TEST(a, o, what, v) { .arg = (a), .op = POLICY_##o, .operand = POLICY_##what, .value = (v) }
+#define TEST(a, o, what, v)                                                                        \
+	{                                                                                          \
+		.arg = (a), .op = POLICY_##o, .operand = POLICY_##what, .value = (v)               \
+	}
 
 static void test_operands(void **state)
 {
@@ -286,8 +289,9 @@ static void test_operands(void **state)
 /* Comparisons are unsigned and of all 64 bits. */
 static void test_comparisons(void **state)
 {
-	static const uint64_t edges[] = { 0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 1ull << 32,
-					  (1ull << 32) + 1, INT64_MAX, 1ull << 63, UINT64_MAX };
+	static const uint64_t edges[] = { 0,          1,          0x7fffffff,       0x80000000,
+					  0xffffffff, 1ull << 32, (1ull << 32) + 1, INT64_MAX,
+					  1ull << 63, UINT64_MAX };
 	(void)state;
 	record(DEV_KIND_BLK, 1, false, 1);
 	for (size_t i = 0; i < ARRAY_SIZE(edges); i++) {
@@ -335,7 +339,8 @@ static void test_errors(void **state)
 	static const struct policy_rule twice[] = {
 		{ .nr = 1, .tests = { TEST(1, LE, VALUE, 9), TEST(1, GE, VALUE, 3) } },
 	};
-	static const struct policy_rule beyond[] = { { .nr = 1, .tests = { TEST(6, EQ, VALUE, 0) } } };
+	static const struct policy_rule beyond[] = { { .nr = 1,
+						       .tests = { TEST(6, EQ, VALUE, 0) } } };
 	static const struct policy_rule good[] = { { .nr = 1 } };
 	static struct policy_rule many[BOX_FILTER_MAX];
 
@@ -440,8 +445,14 @@ static uint64_t draw(uint64_t *random)
 
 static uint64_t draw_arg(uint64_t *random)
 {
-	static const uint64_t lengths[] = { 8, 16, 512, CTL_BYTES_MAX, BLK_REQUEST_MAX,
-					    (5ull << 32) - 512, 5ull << 32, UINT64_MAX,
+	static const uint64_t lengths[] = { 8,
+					    16,
+					    512,
+					    CTL_BYTES_MAX,
+					    BLK_REQUEST_MAX,
+					    (5ull << 32) - 512,
+					    5ull << 32,
+					    UINT64_MAX,
 					    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 					    FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
 					    BLK_ZERO_MAX_SECTORS * 512ull };
@@ -464,8 +475,8 @@ static void compare(uint32_t when, uint64_t *random, uint32_t calls)
 
 	for (uint32_t i = 0; i < calls; i++) {
 		const struct policy *from = tables[draw(random) % 2];
-		const int nr = draw(random) % 8 == 0 ? (int)(draw(random) % 512) :
-						       from->rules[draw(random) % from->count].nr;
+		const int nr = draw(random) % 8 == 0 ? (int)(draw(random) % 512)
+						     : from->rules[draw(random) % from->count].nr;
 		struct syscall_args args;
 
 		for (int a = 0; a < 6; a++)
@@ -474,9 +485,11 @@ static void compare(uint32_t when, uint64_t *random, uint32_t calls)
 				  expected(tables[1], when, nr, args.a);
 
 		if ((verdict(nr, &args) == SECCOMP_RET_ALLOW) != want)
-			fail_msg("kind %u, when %u: call %d (%#jx, %#jx, %#jx, %#jx): %s, which is wrong",
-				 l.kind, when, nr, (uintmax_t)args.a[0], (uintmax_t)args.a[1],
-				 (uintmax_t)args.a[2], (uintmax_t)args.a[3], want ? "held" : "allowed");
+			fail_msg(
+				"kind %u, when %u: call %d (%#jx, %#jx, %#jx, %#jx): %s, which is wrong",
+				l.kind, when, nr, (uintmax_t)args.a[0], (uintmax_t)args.a[1],
+				(uintmax_t)args.a[2], (uintmax_t)args.a[3],
+				want ? "held" : "allowed");
 	}
 }
 
@@ -527,12 +540,18 @@ int main(void)
 {
 #define POLICY_TEST(name) cmocka_unit_test_setup(name, choose_real)
 	const struct CMUnitTest tests[] = {
-		POLICY_TEST(test_common),	 POLICY_TEST(test_groups),
-		POLICY_TEST(test_blk),		 POLICY_TEST(test_blk_conditions),
-		POLICY_TEST(test_rng),		 POLICY_TEST(test_foreign),
-		POLICY_TEST(test_operands),	 POLICY_TEST(test_comparisons),
-		POLICY_TEST(test_conditions),	 POLICY_TEST(test_errors),
-		POLICY_TEST(test_same_rule_twice), POLICY_TEST(test_at_random),
+		POLICY_TEST(test_common),
+		POLICY_TEST(test_groups),
+		POLICY_TEST(test_blk),
+		POLICY_TEST(test_blk_conditions),
+		POLICY_TEST(test_rng),
+		POLICY_TEST(test_foreign),
+		POLICY_TEST(test_operands),
+		POLICY_TEST(test_comparisons),
+		POLICY_TEST(test_conditions),
+		POLICY_TEST(test_errors),
+		POLICY_TEST(test_same_rule_twice),
+		POLICY_TEST(test_at_random),
 		POLICY_TEST(test_calls),
 	};
 

@@ -61,7 +61,8 @@ static struct virtq_avail *avail_of(uint32_t queue)
 	return (struct virtq_avail *)(memory + (1u << 20) + queue * QUEUE_BYTES);
 }
 
-static void queue_set(uint32_t queue, uint16_t size, uint16_t audited, uint16_t used, uint16_t avail)
+static void queue_set(uint32_t queue, uint16_t size, uint16_t audited, uint16_t used,
+		      uint16_t avail)
 {
 	dev.spec.queues = queue + 1;
 	dev.queues[queue] = (struct ctl_queue){ .used_gpa = USED_GPA + queue * QUEUE_BYTES,
@@ -112,8 +113,8 @@ static void honest(uint16_t size, uint32_t audited, uint32_t done, uint32_t in_f
 
 static void test_honest(void **state)
 {
-	static const uint32_t dones[] = { 0, 1, 2, 255, 32767, 32768, 65000, 65534, 65535, 65536,
-					  65537, 100000, 1u << 30 };
+	static const uint32_t dones[] = { 0,     1,     2,     255,   32767,  32768,   65000,
+					  65534, 65535, 65536, 65537, 100000, 1u << 30 };
 
 	(void)state;
 	for (size_t s = 0; s < ARRAY_SIZE(sizes); s++) {
@@ -149,12 +150,12 @@ static void test_all_values(void **state)
 				for (uint32_t back = 0; back < 65536; back += back < 4 ? 1 : 257) {
 					const uint16_t used = (uint16_t)(avail - back);
 					const uint32_t done = (uint16_t)(used - starts[a]);
-					const int want = back <= sizes[s] && done + back < 65536 ?
-								 0 : -EPROTO;
+					const int want = back <= sizes[s] && done + back < 65536
+								 ? 0
+								 : -EPROTO;
 
-					assert_int_equal(resume_one(sizes[s], starts[a], used,
-								    avail),
-							 want);
+					assert_int_equal(
+						resume_one(sizes[s], starts[a], used, avail), want);
 				}
 			}
 		}
@@ -174,7 +175,8 @@ static void test_edges(void **state)
 		assert_int_equal(resume_one(256, base, (uint16_t)(base + 1), base), -EPROTO);
 		assert_int_equal(resume_one(256, base, (uint16_t)(base + 9), (uint16_t)(base + 8)),
 				 -EPROTO);
-		assert_int_equal(resume_one(256, base, (uint16_t)(base + 9), (uint16_t)(base + 9)), 0);
+		assert_int_equal(resume_one(256, base, (uint16_t)(base + 9), (uint16_t)(base + 9)),
+				 0);
 	}
 	/* Behind the audit: refused before a lap may be over, then not to be told from a lap. */
 	dev.passage.served = 65535 - 256 - 1;
@@ -259,8 +261,9 @@ int main(void)
 {
 #define RING_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		RING_TEST(test_honest),	    RING_TEST(test_every_step), RING_TEST(test_all_values),
-		RING_TEST(test_edges),	    RING_TEST(test_fresh),	RING_TEST(test_several_queues),
+		RING_TEST(test_honest),     RING_TEST(test_every_step),
+		RING_TEST(test_all_values), RING_TEST(test_edges),
+		RING_TEST(test_fresh),      RING_TEST(test_several_queues),
 		RING_TEST(test_addresses),
 	};
 

@@ -381,9 +381,9 @@ static void test_impossible_ids_and_lengths(void **state)
 	start(0, 8, 0, true);
 	assert_int_equal(add(1, false), 0);
 	ringdrv_publish(&fix.q);
-	answer_raw(8, 1);          /* outside the table */
-	answer_raw(0xffffffff, 1); /* far outside */
-	answer_raw(5, 1);          /* never given */
+	answer_raw(8, 1);                                     /* outside the table */
+	answer_raw(0xffffffff, 1);                            /* far outside */
+	answer_raw(5, 1);                                     /* never given */
 	answer_raw(fix.q.desc[fix.q.avail->ring[0]].next, 1); /* not a head */
 	assert_reaps_nothing();
 	assert_int_equal(fix.q.stats.corrupted, 4);

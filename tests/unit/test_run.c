@@ -17,6 +17,8 @@ STATE_SCHEMA(blk_data, BLK_DATA);
 
 /* ---- activation ---- */
 
+#define REFILLS 40 /* by no means a lap: then the driver would be due for another call */
+
 static struct {
 	uint32_t serves;
 	bool event_idx;
@@ -56,7 +58,7 @@ static enum serve_result watch_serve(struct dev *d, struct virtq *q)
 	if (virtq_peek(q, &chain) != 1)
 		return q->error ? SERVE_BROKEN : SERVE_IDLE;
 	/* Meanwhile the driver offers more: no part of this pass. */
-	if (watch.refill && q->number == 10)
+	if (watch.refill && watch.serves < REFILLS && q->number == 10)
 		ring_offer(&rings[0], 0);
 	virtq_push(q, chain.head, 0);
 	return SERVE_DONE;
@@ -177,10 +179,12 @@ static void test_bell_under_load(void **state)
 	tell_type(CTL_QUIESCE, 0);
 	expect_report(REPORT_PONG, 1, 0);
 	expect_report(REPORT_PARKED, 0, 0);
-	for (uint32_t i = 0; i < QUEUES; i++)
-		assert_true(loaded[i] > 100);
 	shutdown(vmm, SHUT_WR);
 	assert_int_equal(finish(), -EPIPE);
+	for (uint32_t i = 0; i < QUEUES; i++)
+		assert_in_range(loaded[i], loaded[QUEUES - 1], loaded[0]);
+	assert_in_range(loaded[0] - loaded[QUEUES - 1], 0, 1);
+	assert_true(loaded[0] * QUEUES >= 200);
 }
 
 /* The bell counts messages modulo 2^32. */

@@ -323,7 +323,8 @@ static void test_bad_counts(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		fds[i] = spawner.socket;
 	assert_int_equal(spawner_request(&spawner, 1, DEV_KIND_BLK, fds, 0), -EINVAL);
-	assert_int_equal(spawner_request(&spawner, 1, DEV_KIND_BLK, fds, SPAWN_FDS_MAX + 1), -EINVAL);
+	assert_int_equal(spawner_request(&spawner, 1, DEV_KIND_BLK, fds, SPAWN_FDS_MAX + 1),
+			 -EINVAL);
 	fds[2] = -1;
 	assert_int_equal(spawner_request(&spawner, 1, DEV_KIND_BLK, fds, 3), -EBADF);
 	still_serves();

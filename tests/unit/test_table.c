@@ -27,8 +27,8 @@
 #define BOX_MUST(s, e, cond)                                                                       \
 	do {                                                                                       \
 		if (!(cond))                                                                       \
-			fail_msg("%s in %s (%s, %s): not %s", box_event_name(e), box_state_name(s), \
-				 box_action_name(box_table(s, e).action),                          \
+			fail_msg("%s in %s (%s, %s): not %s", box_event_name(e),                   \
+				 box_state_name(s), box_action_name(box_table(s, e).action),       \
 				 box_state_name(box_table(s, e).next), #cond);                     \
 	} while (0)
 
@@ -36,7 +36,8 @@
 	do {                                                                                       \
 		if (!(cond))                                                                       \
 			fail_msg("%s in %s (%s, %s): not %s", device_event_name(e),                \
-				 device_state_name(s), device_action_name(device_table(s, e).action), \
+				 device_state_name(s),                                             \
+				 device_action_name(device_table(s, e).action),                    \
 				 device_state_name(device_table(s, e).next), #cond);               \
 	} while (0)
 
@@ -46,8 +47,8 @@
 static const uint32_t owning = BIT(BOX_STARTING) | BIT(BOX_ACTIVE) | BIT(BOX_QUIESCING) |
 			       BIT(BOX_PARKING) | BIT(BOX_STOPPING) | BIT(BOX_PENDING);
 /* .. and nothing was done about it yet. */
-static const uint32_t free_hand = BIT(BOX_STARTING) | BIT(BOX_ACTIVE) | BIT(BOX_QUIESCING) |
-				  BIT(BOX_PARKING);
+static const uint32_t free_hand =
+	BIT(BOX_STARTING) | BIT(BOX_ACTIVE) | BIT(BOX_QUIESCING) | BIT(BOX_PARKING);
 static const uint32_t unborn = BIT(BOX_SPAWNING) | BIT(BOX_DOOMED);
 
 static bool is(uint32_t set, uint32_t state)
@@ -92,8 +93,9 @@ static void test_box_ownership(void **state)
 		if (!is(owning, s) || is(owning, cell.next))
 			continue;
 		if (e == BOX_EV_PROVEN)
-			BOX_MUST(s, e, cell.action == BOX_DO_FENCED &&
-					       (cell.next == BOX_FENCED || cell.next == BOX_DYING));
+			BOX_MUST(s, e,
+				 cell.action == BOX_DO_FENCED &&
+					 (cell.next == BOX_FENCED || cell.next == BOX_DYING));
 		else
 			BOX_MUST(s, e, e == BOX_EV_EXITED && cell.next == BOX_DEAD);
 	}
@@ -126,9 +128,10 @@ static void test_box_owner_is_not_retired(void **state)
 		if (is(owning, s) && e == BOX_EV_RETIRE)
 			BOX_MUST(s, e, box_is_bug(s, e));
 		if (is(owning, s))
-			BOX_MUST(s, e, action != BOX_DO_KILL && action != BOX_DO_KILL_NEW &&
-					       action != BOX_DO_LOSE && action != BOX_DO_REAP &&
-					       action != BOX_DO_REAP_LOST);
+			BOX_MUST(s, e,
+				 action != BOX_DO_KILL && action != BOX_DO_KILL_NEW &&
+					 action != BOX_DO_LOSE && action != BOX_DO_REAP &&
+					 action != BOX_DO_REAP_LOST);
 		else if (e == BOX_EV_RETIRE)
 			BOX_MUST(s, e, !box_is_bug(s, e));
 	}
@@ -147,8 +150,10 @@ static void test_box_suspects_are_stopped(void **state)
 		    cell.action == BOX_DO_HOLD || e == BOX_EV_CONDEMN)
 			BOX_MUST(s, e, cell.next == BOX_STOPPING || cell.next == BOX_DEAD);
 		if (box_event_is_suspicion(e) && cell.next == BOX_STOPPING)
-			BOX_MUST(s, e, cell.action == BOX_DO_SUSPECT || cell.action == BOX_DO_HOLD ||
-					       (s == BOX_QUIESCING && e == BOX_EV_DEADLINE));
+			BOX_MUST(s, e,
+				 cell.action == BOX_DO_SUSPECT || cell.action == BOX_DO_HOLD ||
+					 ((s == BOX_QUIESCING || s == BOX_PARKING) &&
+					  e == BOX_EV_DEADLINE));
 		if (cell.next == BOX_DEAD)
 			BOX_MUST(s, e, cell.action == BOX_DO_REAP_SUSPECT);
 	}
@@ -164,7 +169,8 @@ static void test_box_deadlines(void **state)
 		if (box_deadline_ms(s) == 0)
 			BOX_MUST(s, BOX_EV_DEADLINE, box_is_bug(s, BOX_EV_DEADLINE));
 		else
-			BOX_MUST(s, BOX_EV_DEADLINE, cell.next != s && !box_is_bug(s, BOX_EV_DEADLINE));
+			BOX_MUST(s, BOX_EV_DEADLINE,
+				 cell.next != s && !box_is_bug(s, BOX_EV_DEADLINE));
 	}
 }
 
@@ -180,12 +186,14 @@ static void test_box_end(void **state)
 				   cell.action == BOX_DO_REAP_FENCED;
 
 		if (s == BOX_DEAD)
-			BOX_MUST(s, e, cell.next == BOX_DEAD &&
-					       (cell.action == BOX_DO_NONE || box_is_bug(s, e)));
+			BOX_MUST(s, e,
+				 cell.next == BOX_DEAD &&
+					 (cell.action == BOX_DO_NONE || box_is_bug(s, e)));
 		if (s == BOX_DYING)
 			BOX_MUST(s, e, cell.next == BOX_DYING || cell.next == BOX_DEAD);
 		if (s == BOX_FENCED)
-			BOX_MUST(s, e, cell.next == s || cell.next == BOX_DYING || cell.next == BOX_DEAD);
+			BOX_MUST(s, e,
+				 cell.next == s || cell.next == BOX_DYING || cell.next == BOX_DEAD);
 		if (s != BOX_DEAD)
 			BOX_MUST(s, e, reaps == (cell.next == BOX_DEAD));
 		if (reaps)
@@ -267,18 +275,21 @@ static void test_device_fence_first(void **state)
 		if (is(holding, s) && !is(holding, cell.next))
 			DEVICE_MUST(s, e, e == DEVICE_EV_FENCED);
 		if (cell.action == DEVICE_DO_ACTIVATE)
-			DEVICE_MUST(s, e, s == DEVICE_WAITING && e == DEVICE_EV_READY &&
-						  cell.next == DEVICE_STARTING);
+			DEVICE_MUST(s, e,
+				    s == DEVICE_WAITING && e == DEVICE_EV_READY &&
+					    cell.next == DEVICE_STARTING);
 		if (cell.next == DEVICE_STARTING && s != DEVICE_STARTING)
 			DEVICE_MUST(s, e, cell.action == DEVICE_DO_ACTIVATE);
 		if (cell.next == DEVICE_ACTIVE && s != DEVICE_ACTIVE)
-			DEVICE_MUST(s, e, s == DEVICE_STARTING && e == DEVICE_EV_STARTED &&
-						  cell.action == DEVICE_DO_FINISH);
+			DEVICE_MUST(s, e,
+				    s == DEVICE_STARTING && e == DEVICE_EV_STARTED &&
+					    cell.action == DEVICE_DO_FINISH);
 		if (cell.action == DEVICE_DO_SUCCEED)
 			DEVICE_MUST(s, e, e == DEVICE_EV_FENCED && cell.next == DEVICE_WAITING);
 		if (cell.action == DEVICE_DO_CLEAR)
-			DEVICE_MUST(s, e, s == DEVICE_RESETTING && e == DEVICE_EV_FENCED &&
-						  cell.next == DEVICE_IDLE);
+			DEVICE_MUST(s, e,
+				    s == DEVICE_RESETTING && e == DEVICE_EV_FENCED &&
+					    cell.next == DEVICE_IDLE);
 	}
 }
 
@@ -290,8 +301,9 @@ static void test_device_suspicion(void **state)
 		const struct device_cell cell = device_table(s, e);
 
 		if (e == DEVICE_EV_SUSPECT && is(serving, s))
-			DEVICE_MUST(s, e, cell.action == DEVICE_DO_RECOVER &&
-						  cell.next == DEVICE_FENCING);
+			DEVICE_MUST(s, e,
+				    cell.action == DEVICE_DO_RECOVER &&
+					    cell.next == DEVICE_FENCING);
 		if (cell.action == DEVICE_DO_RECOVER)
 			DEVICE_MUST(s, e, e == DEVICE_EV_SUSPECT && is(serving, s));
 		if (cell.action == DEVICE_DO_QUIESCE)
@@ -315,8 +327,9 @@ static void test_device_reset(void **state)
 		else if (s == DEVICE_GONE)
 			DEVICE_MUST(s, e, cell.next == s || e == DEVICE_EV_REVIVE);
 		if (e == DEVICE_EV_REVIVE)
-			DEVICE_MUST(s, e, cell.action == (s == DEVICE_GONE ? DEVICE_DO_REVIVE :
-									     DEVICE_DO_REFUSE));
+			DEVICE_MUST(s, e,
+				    cell.action == (s == DEVICE_GONE ? DEVICE_DO_REVIVE
+								     : DEVICE_DO_REFUSE));
 		if (cell.action == DEVICE_DO_BREAK)
 			DEVICE_MUST(s, e, cell.next == DEVICE_BROKEN);
 		if (cell.action == DEVICE_DO_ABANDON)

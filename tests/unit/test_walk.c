@@ -55,7 +55,7 @@ static void walk_randomly(uint32_t lanes, uint32_t walks, uint32_t steps)
 /* ---- breadth first ---- */
 
 #define SITUATIONS (1u << 17)
-#define RUNS 40000 /* of each search, unless WALK_RUNS says more */
+#define RUNS 40000    /* of each search, unless WALK_RUNS says more */
 #define LEAVING_MAX 2 /* generations on their way out, beyond which nothing new is to be seen */
 
 struct situation {
@@ -83,7 +83,8 @@ static uint64_t digest_box(uint64_t d, const struct box *box)
 
 	d = digest_add(d, box->state | (uint64_t)box->fence << 8);
 	d = digest_add(d, (uint64_t)p->asked | p->alive << 1 | p->killed << 2 | p->halted << 3 |
-				  p->active << 4 | p->still << 5 | p->trapped << 6 | p->served << 7);
+				  p->active << 4 | p->still << 5 | p->trapped << 6 |
+				  p->served << 7);
 	d = digest_add(d, (uint64_t)(box->on_pidfd.fd < 0) | (box->on_control.fd < 0) << 1 |
 				  (box->on_listener.fd < 0) << 2 | box->deadline.armed << 3 |
 				  box->look.armed << 4 | box->look_parked << 5 | box->canary << 6 |
@@ -105,7 +106,8 @@ static uint64_t world_digest(uint32_t *leaving)
 				  dev->passage.planned << 2 | dev->passage.carried << 3 |
 				  dev->respawn.armed << 4 | dev->fresh << 5 | dev->starting << 6 |
 				  (dev->broken != NULL) << 7 | (world.spawner.pid == 0) << 8);
-	d = digest_add(d, (dev->standby_failures < 2 ? dev->standby_failures : 2) | walk.faults << 8 |
+	d = digest_add(d, (dev->standby_failures < 2 ? dev->standby_failures : 2) |
+				  walk.faults << 8 |
 				  (device_deaths(dev) < 4 ? device_deaths(dev) : 4) << 16);
 	*leaving = 0;
 	for (uint32_t g = 0; g < GENERATIONS_SEEN; g++) {
@@ -196,8 +198,8 @@ static void search_all(uint32_t lanes, uint32_t faults, bool serving)
 			runs -= runs != 0;
 		} while (search_turn(made));
 	}
-	print_message("%u lanes, %u faults, %s: %u situations, %u looked beyond, %u steps%s\n", lanes,
-		      faults, serving ? "serving" : "new", search.count, done,
+	print_message("%u lanes, %u faults, %s: %u situations, %u looked beyond, %u steps%s\n",
+		      lanes, faults, serving ? "serving" : "new", search.count, done,
 		      search.from.steps + 1, done == search.count ? "" : " (not all)");
 	for (uint32_t i = 0; i < search.count; i++)
 		free(search.queue[i].path);
@@ -276,10 +278,8 @@ static void test_coverage(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_search),
-		cmocka_unit_test(test_random_one_lane),
-		cmocka_unit_test(test_random_two_lanes),
-		cmocka_unit_test(test_random_three_lanes),
+		cmocka_unit_test(test_search),           cmocka_unit_test(test_random_one_lane),
+		cmocka_unit_test(test_random_two_lanes), cmocka_unit_test(test_random_three_lanes),
 		cmocka_unit_test(test_coverage),
 	};
 

@@ -40,7 +40,7 @@
 #define WALK_PROCS 512
 
 struct proc {
-	bool asked;  /* of the spawner, no answer yet */
+	bool asked; /* of the spawner, no answer yet */
 	bool alive;
 	bool killed; /* SIGKILL sent */
 	bool halted; /* SIGSTOP sent */
@@ -54,10 +54,10 @@ struct proc {
 static struct kernel {
 	uint64_t clock_ns;
 	uint32_t fds;
-	uint32_t held; /* descriptors that are open */
-	uint64_t owner[WALK_FDS]; /* cookie of its process + 1; 0: closed */
+	uint32_t held;                 /* descriptors that are open */
+	uint64_t owner[WALK_FDS];      /* cookie of its process + 1; 0: closed */
 	struct proc procs[WALK_PROCS]; /* by cookie */
-	uint64_t cookie; /* the box that is being made or acted for */
+	uint64_t cookie;               /* the box that is being made or acted for */
 } kernel;
 
 static struct proc *proc_of(uint64_t cookie)

@@ -20,10 +20,10 @@ static struct world {
 	struct device *dev;
 	struct replace_request requests[REQUESTS];
 	bool asked[REQUESTS];
-	bool driver;   /* the guest set DRIVER_OK and did not reset */
-	bool resets;   /* a reset was asked for and not reported done */
-	bool starts;   /* a start was asked for and not reported done */
-	bool failed;   /* NEEDS_RESET since then */
+	bool driver; /* the guest set DRIVER_OK and did not reset */
+	bool resets; /* a reset was asked for and not reported done */
+	bool starts; /* a start was asked for and not reported done */
+	bool failed; /* NEEDS_RESET since then */
 } world;
 
 /* ---- what the transport is told ---- */

@@ -34,7 +34,7 @@ in_nested() {
 	for name in DEMO_TIMES DEMO_IN_FLIGHT DEMO_CPUS DEMO_WRITERS DEMO_DISK; do
 		[ -z "${!name-}" ] || vars+=(--env "$name=${!name}")
 	done
-	"$here/nested.sh" --mem 2048 --timeout "${DEMO_TIMEOUT:-1200}" \
+	"$here/nested.sh" --mem 2048 --timeout "${DEMO_TIMEOUT:-2400}" \
 		--env DEMO_KERNEL=/l2/vmlinuz --env DEMO_INITRD=/l2/initrd --env DEMO_DIR=/tmp \
 		--env DEMO_SLOW=5 ${vars[@]+"${vars[@]}"} "$here/demo-run.sh"
 }
