@@ -241,9 +241,11 @@ void device_box_broke(struct box *box, uint32_t queue, enum ring_error error)
 
 	if (box->gen != dev->active)
 		return;
-	log_warn("%s: queue %u: %s", dev->spec.id, queue, texts[error]);
-	if (dev->broken == NULL)
+	/* Once: a box can say so without end. */
+	if (dev->broken == NULL) {
+		log_warn("%s: queue %u: %s", dev->spec.id, queue, texts[error]);
 		dev->broken = texts[error];
+	}
 	device_raise(dev, DEVICE_EV_BROKE);
 }
 
@@ -478,8 +480,11 @@ static void device_do_respawn(struct device *dev)
 		ms = 0;
 	if (!dev->destroying)
 		loop_arm(dev->sup->loop, &dev->respawn, now_ns() + ms * NS_PER_MS);
-	if (dev->standby_failures > STANDBY_FAILURES_MAX)
-		device_raise(dev, DEVICE_EV_EXHAUSTED);
+	if (dev->standby_failures <= STANDBY_FAILURES_MAX)
+		return;
+	/* Tried on, but nobody should wait for it. */
+	device_answer(dev, &dev->waiting, -ECANCELED);
+	device_raise(dev, DEVICE_EV_EXHAUSTED);
 }
 
 static void device_do_fresh(struct device *dev)

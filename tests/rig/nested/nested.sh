@@ -86,7 +86,9 @@ rm -rf "$root" "$work/run.cpio"
 
 # A fifo and not QEMU's stdio: that one stops taking output when its input has ended.
 mkfifo "$work/out"
-command=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "EPYC,+svm,+npt"
+# No XSAVE: TCG does not intercept XSETBV, so that KVM in L1 never learns the guest's XCR0 and puts back
+# one without SSE; its user space then loses registers.
+command=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "EPYC,+svm,+npt,-xsave"
 	-smp "$cpus" -m "$mem" -nodefaults -no-user-config -display none -no-reboot
 	-kernel "$NESTED/kernel/vmlinuz" -initrd "$work/initrd"
 	-append "console=ttyS0 quiet panic=-1 rig.user=$as_user $append"
