@@ -118,9 +118,9 @@ static int load_segment(struct elf *elf, uint32_t index)
 		ret = boot_load_part(boot, seg->p_paddr, seg->p_filesz, seg->p_offset);
 	if (ret || seg->p_memsz == 0)
 		return ret;
-	if (seg->p_memsz > seg->p_filesz)
-		memset(memmap_at(boot->mm, seg->p_paddr, seg->p_memsz) + seg->p_filesz, 0,
-		       seg->p_memsz - seg->p_filesz);
+	uint8_t *to = memmap_at(boot->mm, seg->p_paddr, seg->p_memsz);
+
+	memset(to + seg->p_filesz, 0, seg->p_memsz - seg->p_filesz);
 	if (entry->kernel == 0 || seg->p_paddr < entry->kernel)
 		entry->kernel = seg->p_paddr;
 	if (seg->p_paddr + seg->p_memsz > entry->kernel_end)

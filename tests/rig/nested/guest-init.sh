@@ -5,12 +5,12 @@
 # Makes and mounts ext4 on the first virtio disk, puts all devices under load (guestload) until the
 # second disk says "stop", checks everything that was written, checks the file system, prints
 #
-#   DEMO-GUEST: files=.. bytes=.. verified=.. errors=.. rng_bytes=.. ticks=.. kept=.. md5=ok fsck=clean kernel_messages=..
+#   DEMO-GUEST: files=.. bytes=.. verified=.. errors=.. hammered=.. rng_bytes=.. ticks=.. kept=.. md5=ok fsck=clean kernel_messages=..
 #
 # on the console and on the serial port, and powers off.  kernel_messages counts what the kernel said
 # since the load began at warning level or about the devices.  Kernel command line:
 #   demo.seconds=N   the longest run (default 600)
-#   demo.writers=N   how many write at a time (default 12)
+#   demo.writers=N, demo.hammers=N   how many write at a time (default 6 and 4)
 #   demo.disk=NAME, demo.control=NAME   default vda, vdb; control `none`: run for demo.seconds
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 MARK='demo: the load begins'
@@ -102,7 +102,8 @@ echo 4 >/proc/sys/vm/drop_caches # from now on without a message each time
 : >/run/load
 echo "<6>$MARK" >/dev/kmsg
 # shellcheck disable=SC2086 # no control disk, no argument
-guestload run /mnt/load "$(param demo.seconds 600)" "$(param demo.writers 12)" $control >/run/load &
+guestload run /mnt/load "$(param demo.seconds 600)" "$(param demo.writers 6)" \
+	"$(param demo.hammers 4)" $control >/run/load &
 load=$!
 tail -f /run/load &
 tail=$!
@@ -119,6 +120,6 @@ kept=$(guestload check /mnt/load | tee /run/kept | sed -nE 's/^files=([0-9]*) .*
 [ -n "$kept" ] || cat /run/kept
 umount /mnt || fail "umount again"
 said=$(kernel_messages)
-[ "$said" = 0 ] || cat /run/said
+[ "$said" = 0 ] || head -n 60 /run/said
 report "$sums kept=${kept:-wrong} md5=$md5 fsck=$fsck kernel_messages=$said"
 end

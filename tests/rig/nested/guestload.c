@@ -3,19 +3,24 @@
  * guestload: the load that runs in the guest of `make demo`, a static program so that the guest's
  * initial file system needs no libraries for it.
  *
- *   guestload run DIR SECONDS WRITERS [DEVICE]   until DEVICE's first bytes are "stop", or SECONDS
+ *   guestload run DIR SECONDS WRITERS HAMMERS [DEVICE]   until DEVICE begins with "stop", or SECONDS
  *   guestload check DIR                          verifies what a run left behind
  *
  * Theory of operation.  Every file describes its own content: each 4 KiB block carries the writer,
  * the round, its own number and the number of blocks, and the rest of it follows from those.  So a
  * block that was lost, torn, misplaced, or is from an earlier round, shows when it is read.  Writers
  * write a file, fsync it, read it back from the disk (O_DIRECT; one in four buffered, then with the
- * caches dropped), compare each byte, and keep the last two files.  There are many of them so that
- * the disk nearly always has a request in flight: only when all of them compute at once it has none.
+ * caches dropped), compare each byte, and keep the last two files.
+ *
+ * Making and comparing content costs this side more than the disk, so writers alone leave the disk
+ * idle most of the time.  Hammers keep it busy: each overwrites a file of 1 MiB at once and at once
+ * again, from memory in which only the round, in each sector, changes; every 16th is read back and
+ * compared.  They go before the writers (nice), so that the next write follows the last.
  * Further processes read /dev/hwrng and write numbered lines to the console and the serial port,
  * which the host checks for gaps.
  *
- * The last line is `files=.. bytes=.. verified=.. errors=.. rng_bytes=.. ticks=..`.
+ * The last line is `files=.. bytes=.. verified=.. errors=.. hammered=.. rng_bytes=.. ticks=..`; bytes
+ * and verified are the writers'.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -28,6 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,7 +41,11 @@
 #define BLOCK 4096u
 #define CHUNK_BLOCKS 32u /* the largest single write or read */
 #define FILE_BLOCKS 256u /* the largest file */
+#define HAMMER_BLOCKS 256u
+#define HAMMER_VERIFY 16 /* every so many rounds */
+#define SECTOR_WORDS 64u
 #define WORKERS_MAX 64
+#define OTHERS 3 /* workers that use other devices */
 #define MAGIC 0x6d6179666c793031ull
 #define RNG_BYTES 512
 #define RNG_PAUSE_MS 20
@@ -53,7 +63,7 @@ struct block {
 _Static_assert(sizeof(struct block) == BLOCK, "a block is a block");
 
 struct counters { /* of one worker; in memory shared with the parent */
-	uint64_t files, bytes, verified, errors, rng_bytes, ticks;
+	uint64_t files, bytes, verified, errors, hammered, rng_bytes, ticks;
 };
 
 struct shared {
@@ -112,9 +122,9 @@ static bool block_holds(const struct block *b, uint64_t writer, uint64_t round, 
 	return memcmp(b, &want, sizeof(want)) == 0;
 }
 
-static struct block *buffer_make(void)
+static struct block *buffer_make(unsigned int blocks)
 {
-	void *p = mmap(NULL, CHUNK_BLOCKS * BLOCK, PROT_READ | PROT_WRITE,
+	void *p = mmap(NULL, (size_t)blocks * BLOCK, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
 	if (p == MAP_FAILED)
@@ -227,10 +237,72 @@ static void writer_round(struct worker *w, uint64_t round, struct block *buffer)
 
 static void writer_main(struct worker *w)
 {
-	struct block *buffer = buffer_make();
+	struct block *buffer = buffer_make(CHUNK_BLOCKS);
 
 	for (uint64_t round = 1; !w->shared->stop && w->count->errors < 20; round++)
 		writer_round(w, round, buffer);
+}
+
+/* ---- hammers ---- */
+
+/* The round stands in the last word of each sector. */
+static void hammer_stamp(struct block *buffer, uint64_t round)
+{
+	uint64_t *words = (uint64_t *)(void *)buffer;
+
+	for (size_t i = SECTOR_WORDS - 1; i < HAMMER_BLOCKS * BLOCK / 8; i += SECTOR_WORDS)
+		words[i] = round;
+}
+
+/* What hammer n has written in its last round. */
+static struct block *hammer_content(uint64_t n)
+{
+	struct block *buffer = buffer_make(HAMMER_BLOCKS);
+
+	for (unsigned int i = 0; i < HAMMER_BLOCKS; i++)
+		block_make(&buffer[i], n, 0, i, HAMMER_BLOCKS);
+	return buffer;
+}
+
+/* The file holds one round, the one given (0: any), and nothing else. */
+static void hammer_verify(struct worker *w, const char *path, struct block *want, uint64_t round)
+{
+	static struct block *got;
+	const int fd = open(path, O_RDONLY | O_DIRECT);
+	int ret;
+
+	if (got == NULL)
+		got = buffer_make(HAMMER_BLOCKS);
+	ret = fd < 0 ? errno : transferred(pread(fd, got, HAMMER_BLOCKS * BLOCK, 0), HAMMER_BLOCKS);
+	if (fd >= 0)
+		close(fd);
+	if (round == 0)
+		hammer_stamp(want, ((const uint64_t *)(const void *)got)[SECTOR_WORDS - 1]);
+	if (ret != 0 || memcmp(got, want, HAMMER_BLOCKS * BLOCK) != 0)
+		complain(w->count, "verify", path, ret);
+}
+
+static void hammer_main(struct worker *w)
+{
+	struct block *buffer = hammer_content(w->number);
+	char path[512];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), "%s/h%u", w->dir, w->number);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_DIRECT, 0600);
+	if (fd < 0)
+		ret = errno;
+	for (uint64_t round = 1; ret == 0 && (!w->shared->stop || round == 1); round++) {
+		hammer_stamp(buffer, round);
+		ret = transferred(pwrite(fd, buffer, HAMMER_BLOCKS * BLOCK, 0), HAMMER_BLOCKS);
+		w->count->hammered += HAMMER_BLOCKS * BLOCK;
+		if (round % HAMMER_VERIFY == 0)
+			hammer_verify(w, path, buffer, round);
+	}
+	if (ret != 0)
+		complain(w->count, "hammer", path, ret);
+	if (fd >= 0)
+		close(fd);
 }
 
 /* ---- the other devices ---- */
@@ -293,12 +365,15 @@ static void serial_main(struct worker *w)
 
 static pid_t start(void (*body)(struct worker *), struct worker *w)
 {
+	const int niceness = body == hammer_main ? -10 : body == writer_main ? 10 : 0;
 	pid_t pid;
 
 	fflush(stdout);
 	pid = fork();
 	if (pid != 0)
 		return pid;
+	if (setpriority(PRIO_PROCESS, 0, niceness) != 0)
+		complain(w->count, "setpriority", w->dir, errno);
 	body(w);
 	fflush(stdout);
 	_exit(0);
@@ -315,7 +390,7 @@ static void wait_for_end(struct shared *s, const char *device, unsigned int seco
 {
 	const time_t end = time(NULL) + (time_t)seconds;
 	const int fd = device != NULL ? open(device, O_RDONLY | O_DIRECT) : -1;
-	struct block *buffer = buffer_make();
+	struct block *buffer = buffer_make(CHUNK_BLOCKS);
 	bool told = false;
 
 	if (device != NULL && fd < 0)
@@ -347,35 +422,55 @@ static int summary(const struct shared *s)
 		sum.bytes += c->bytes;
 		sum.verified += c->verified;
 		sum.errors += c->errors;
+		sum.hammered += c->hammered;
 		sum.rng_bytes += c->rng_bytes;
 		sum.ticks += c->ticks;
 	}
 	printf("files=%" PRIu64 " bytes=%" PRIu64 " verified=%" PRIu64 " errors=%" PRIu64
-	       " rng_bytes=%" PRIu64 " ticks=%" PRIu64 "\n",
-	       sum.files, sum.bytes, sum.verified, sum.errors, sum.rng_bytes, sum.ticks);
+	       " hammered=%" PRIu64 " rng_bytes=%" PRIu64 " ticks=%" PRIu64 "\n",
+	       sum.files, sum.bytes, sum.verified, sum.errors, sum.hammered, sum.rng_bytes,
+	       sum.ticks);
 	return sum.errors != 0;
+}
+
+static unsigned int start_all(struct shared *s, const char *dir, unsigned int writers,
+			      unsigned int hammers, pid_t *pids)
+{
+	static void (*const others[OTHERS])(struct worker *) = { rng_main, console_main,
+								 serial_main };
+	const unsigned int all = writers + hammers + OTHERS;
+
+	for (unsigned int i = 0; i < all; i++) {
+		struct worker w = { s, &s->workers[i], dir, i };
+
+		if (i < writers)
+			pids[i] = start(writer_main, &w);
+		else
+			pids[i] = start(i < writers + hammers ? hammer_main
+							      : others[i - writers - hammers],
+					&w);
+		if (pids[i] < 0)
+			complain(w.count, "start", "a worker", errno);
+	}
+	return all;
 }
 
 static int run(char **argv)
 {
-	static void (*const others[])(struct worker *) = { rng_main, console_main, serial_main };
 	const unsigned int seconds = (unsigned int)strtoul(argv[1], NULL, 10);
 	const unsigned int writers = (unsigned int)strtoul(argv[2], NULL, 10);
+	const unsigned int hammers = (unsigned int)strtoul(argv[3], NULL, 10);
 	struct shared *s =
 		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pids[WORKERS_MAX];
+	unsigned int all;
 
-	if (s == MAP_FAILED || writers == 0 || writers > WORKERS_MAX - 4)
+	if (s == MAP_FAILED || writers == 0 || writers > WORKERS_MAX / 2 ||
+	    hammers > WORKERS_MAX / 4)
 		return 2;
-	for (unsigned int i = 0; i < writers + 3; i++) {
-		struct worker w = { s, &s->workers[i], argv[0], i };
-
-		pids[i] = start(i < writers ? writer_main : others[i - writers], &w);
-		if (pids[i] < 0)
-			complain(w.count, "start", "a worker", errno);
-	}
-	wait_for_end(s, argv[3], seconds, writers);
-	for (unsigned int i = 0; i < writers + 3; i++) {
+	all = start_all(s, argv[0], writers, hammers, pids);
+	wait_for_end(s, argv[4], seconds, writers);
+	for (unsigned int i = 0; i < all; i++) {
 		int status = 0;
 
 		if (pids[i] > 0 && (waitpid(pids[i], &status, 0) < 0 || status != 0))
@@ -385,6 +480,17 @@ static int run(char **argv)
 }
 
 /* ---- check ---- */
+
+static void check_hammered(struct worker *w, const char *name)
+{
+	char path[512];
+
+	if (sscanf(name, "h%u", &w->number) != 1)
+		return;
+	snprintf(path, sizeof(path), "%s/%s", w->dir, name);
+	hammer_verify(w, path, hammer_content(w->number), 0);
+	w->count->files++;
+}
 
 /* Whose file it is, is in its name; how long it is, in its first block. */
 static void check_file(struct worker *w, const char *name, struct block *buffer)
@@ -414,7 +520,7 @@ static int check(const char *path)
 {
 	static struct shared s;
 	struct worker w = { &s, &s.workers[0], path, 0 };
-	struct block *buffer = buffer_make();
+	struct block *buffer = buffer_make(CHUNK_BLOCKS);
 	DIR *dir = opendir(path);
 	const struct dirent *entry;
 
@@ -422,18 +528,20 @@ static int check(const char *path)
 		complain(w.count, "open", path, errno);
 		return summary(&s);
 	}
-	while ((entry = readdir(dir)) != NULL)
+	while ((entry = readdir(dir)) != NULL) {
 		check_file(&w, entry->d_name, buffer);
+		check_hammered(&w, entry->d_name);
+	}
 	closedir(dir);
 	return summary(&s);
 }
 
 int main(int argc, char **argv)
 {
-	if ((argc == 5 || argc == 6) && strcmp(argv[1], "run") == 0)
+	if ((argc == 6 || argc == 7) && strcmp(argv[1], "run") == 0)
 		return run(argv + 2);
 	if (argc == 3 && strcmp(argv[1], "check") == 0)
 		return check(argv[2]);
-	fprintf(stderr, "usage: guestload run DIR SECONDS WRITERS [DEVICE] | check DIR\n");
+	fprintf(stderr, "usage: guestload run DIR SECONDS WRITERS HAMMERS [DEVICE] | check DIR\n");
 	return 2;
 }
