@@ -161,7 +161,7 @@ static void on_signal(struct loop_source *source, uint32_t events)
 /* A crash must leave the terminal as it was; then it happens as it would have. */
 static void on_crash(int signal_number)
 {
-	relay_restore_terminal();
+	relay_restore_terminal(); /* tcsetattr() is async-signal-safe: NOLINT(*signal-handler,cert-sig30-c) */
 	signal(signal_number, SIG_DFL);
 	raise(signal_number);
 }

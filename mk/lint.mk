@@ -12,7 +12,8 @@ $(O)/gen/lint_version.h: Makefile
 	@mkdir -p $(@D)
 	@echo '#define MAYFLY_VERSION "$(VERSION)"' >$@
 
-.PHONY: lint
+.PHONY: lint lint-quick
+lint-quick: lint-includes lint-shell lint-format lint-man ## the static checks that take seconds
 lint: lint-includes lint-shell lint-format lint-cppcheck lint-tidy ## every static check
 
 .PHONY: lint-format

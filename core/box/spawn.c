@@ -239,8 +239,17 @@ static void spawner_signals(void)
 {
 	sigset_t all;
 
+	/* Past libc, which would leave the two signals alone that it keeps for itself: the VMM may have
+	 * been started with them ignored, and what is ignored stays so through exec. */
+	const struct {
+		void (*handler)(int);
+		unsigned long flags;
+		void (*restorer)(void);
+		unsigned long mask;
+	} fresh = { SIG_DFL, 0, NULL, 0 };
+
 	for (int s = 1; s < NSIG; s++)
-		signal(s, SIG_DFL);
+		syscall(SYS_rt_sigaction, s, &fresh, NULL, sizeof(fresh.mask));
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 }

@@ -376,7 +376,7 @@ static void seal_dumpable(const struct launch_record *l)
 #ifndef SEAL_OMIT_seccomp
 static void seal_await_go(const struct launch_record *l)
 {
-	struct ctl_header go;
+	struct ctl_header go = { 0, 0 };
 
 	if (sys_read(l->fd_control, &go, sizeof(go)) != sizeof(go) || go.type != CTL_GO)
 		sys_exit(BOX_EXIT_ORPHAN);

@@ -192,11 +192,11 @@ static inline struct replacement scene_replaced(struct scene *s, uint64_t seen)
 	return r;
 }
 
-/* A box that gets no CPU for a quarter of a second cannot park in time and is stopped instead.
+/* A box that gets no CPU within the deadlines of QUIESCING and PARKING is stopped or killed instead.
  * That is as it must be, on a machine that is busy with other things, but must be rare. */
 static inline bool scene_late(const struct replacement *r)
 {
-	return r->planned && r->fence == FENCE_STOPPED && r->drain_us + r->switch_us >= 250000;
+	return r->planned && r->fence >= FENCE_STOPPED && r->drain_us + r->switch_us >= 50000;
 }
 
 /* Where images that are files go. */

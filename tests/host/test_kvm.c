@@ -102,8 +102,12 @@ static void test_io(void **state)
 static void expect_interrupt(struct rig *r, uint32_t n, uint32_t value)
 {
 	rig_wait(r, n + 1);
-	assert_int_equal(r->count, n + 1);
-	assert_int_equal(r->reports[n], value);
+	pthread_mutex_lock(&r->lock);
+	const uint32_t count = r->count, last = count ? r->reports[count - 1] : 0;
+
+	pthread_mutex_unlock(&r->lock);
+	assert_int_equal(count, n + 1);
+	assert_int_equal(last, value);
 }
 
 static void test_interrupts(void **state)

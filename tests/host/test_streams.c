@@ -53,7 +53,7 @@ static void streams_create(struct streams *s, enum dev_kind kind)
 	};
 
 	memset(s, 0, sizeof(*s));
-	strcpy(spec.id, kind == DEV_KIND_CONSOLE ? "console" : "serial");
+	snprintf(spec.id, sizeof(spec.id), "%s", kind == DEV_KIND_CONSOLE ? "console" : "serial");
 	make_pipe(&s->backends[0], &s->input);
 	make_pipe(&s->output, &s->backends[1]);
 	memcpy(spec.backends, s->backends, sizeof(s->backends));

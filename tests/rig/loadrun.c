@@ -11,7 +11,7 @@
 
 #include "core/cc.h"
 
-#define SLICE_NS (20 * NS_PER_MS)
+#define SLICE_NS (5 * NS_PER_MS)
 #define DRAIN_NS (20 * NS_PER_S)
 
 static void *loadrun_main(void *arg)

@@ -320,9 +320,9 @@ void log_write(enum log_level level, const char *fmt, ...)
 static struct box_report said; /* what channel_receive() finds, and how it ends */
 static int said_ret;
 
-int loop_create(struct loop **loop)
+int loop_create(struct loop **out)
 {
-	(void)loop;
+	(void)out;
 	return -ENOSYS;
 }
 

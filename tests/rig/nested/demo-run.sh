@@ -7,7 +7,8 @@
 #   DEMO_DIR                   a folder for disks, logs, socket
 #   DEMO_TIMES                 replacements of each device (100)
 #   DEMO_IN_FLIGHT             so many of the disk's must find a request in flight (90 in 100)
-#   DEMO_CPUS, DEMO_MEMORY, DEMO_WRITERS, DEMO_DISK   of the guest (2, 256M, 12, 256M)
+#   DEMO_CPUS, DEMO_MEMORY, DEMO_DISK, DEMO_WRITERS, DEMO_HAMMERS   of the guest (2, 256M, 256M, 6, 4)
+#   DEMO_KEEP                  a folder that gets the logs at the end
 #   DEMO_SLOW                  what all time-outs are multiplied by (1)
 #
 # Boots the guest (guest-init.sh), waits until its load runs, replaces each device in turn, tells the
@@ -16,8 +17,8 @@
 set -u -o pipefail
 
 : "${DEMO_KERNEL:?}" "${DEMO_INITRD:?}" "${DEMO_DIR:?}"
-: "${DEMO_TIMES:=100}" "${DEMO_CPUS:=2}" "${DEMO_MEMORY:=256M}" "${DEMO_WRITERS:=12}"
-: "${DEMO_DISK:=256M}" "${DEMO_SLOW:=1}"
+: "${DEMO_TIMES:=100}" "${DEMO_CPUS:=2}" "${DEMO_MEMORY:=256M}" "${DEMO_DISK:=256M}"
+: "${DEMO_WRITERS:=6}" "${DEMO_HAMMERS:=4}" "${DEMO_SLOW:=1}" "${DEMO_KEEP:=}"
 : "${DEMO_IN_FLIGHT:=$((DEMO_TIMES * 9 / 10))}"
 DISK_ID=rootfs
 SOCKET=$DEMO_DIR/api.sock
@@ -38,6 +39,12 @@ give_up() {
 		tail -n 25 "$DEMO_DIR/$log.log" | tr -d '\r' | sed 's/^/  | /'
 	done
 	exit 1
+}
+
+# At every exit: the VM must not outlive us.
+finish() {
+	[ -z "$vm" ] || kill "$vm" 2>/dev/null
+	[ -z "$DEMO_KEEP" ] || cp "$DEMO_DIR"/*.log "$DEMO_DIR"/*.json "$DEMO_KEEP" 2>/dev/null
 }
 
 # expect TEXT COMMAND...: a condition of success that does not end the run.
@@ -82,14 +89,13 @@ start_vm() {
 	truncate -s "$DEMO_DISK" "$DEMO_DIR/disk.img"
 	truncate -s 4096 "$DEMO_DIR/control.img"
 	mayfly run --kernel "$DEMO_KERNEL" --initrd "$DEMO_INITRD" \
-		--cmdline "console=hvc0 quiet panic=-1 demo.writers=$DEMO_WRITERS" \
+		--cmdline "console=hvc0 quiet panic=-1 demo.writers=$DEMO_WRITERS demo.hammers=$DEMO_HAMMERS" \
 		--cpus "$DEMO_CPUS" --memory "$DEMO_MEMORY" \
 		--disk "id=$DISK_ID,path=$DEMO_DIR/disk.img" \
 		--disk "id=control,path=$DEMO_DIR/control.img,readonly" \
 		--console "file:$DEMO_DIR/console.log" --serial "file:$DEMO_DIR/serial.log" --rng \
 		--api-socket "$SOCKET" --id demo --no-reboot >"$DEMO_DIR/mayfly.log" 2>&1 </dev/null &
 	vm=$!
-	trap 'kill $vm 2>/dev/null' EXIT
 }
 
 # One answer of mayfly a line, for each device in a file of its own.  When a recovery came first (see
@@ -128,8 +134,8 @@ in_flight() {
 ticks() {
 	tr -d '\r' <"$DEMO_DIR/$1.log" | awk -v name="$1" '
 		!/^t*i*c*k* *[a-z]+ +[0-9]+ +[0-9a-f]+$/ { next }
-		{ n++ }
-		$0 != sprintf("tick %s %d %04x", name, n, n * 40503 % 65536) { torn++ }
+		{ want = sprintf("tick %s %d %04x", name, ++n, n * 40503 % 65536) }
+		$0 != want && torn++ < 5 { print "  due: " want ", there: " $0 > "/dev/stderr" }
 		END { print n + 0, torn + 0 }'
 }
 
@@ -205,6 +211,7 @@ check_devices() {
 }
 
 begun=$SECONDS
+trap finish EXIT
 start_vm
 wait_until 60 "the guest boots" said 'DEMO-GUEST: up'
 note "guest is $(sed -nE 's/.*DEMO-GUEST: (up .*)/\1/p' "$DEMO_DIR/console.log" | tr -d '\r'), $((SECONDS - begun)) s after the start of mayfly"
@@ -220,7 +227,7 @@ printf stop | dd of="$DEMO_DIR/control.img" conv=notrunc 2>/dev/null
 wait_until 60 "the guest powers off" ended
 code=0
 wait "$vm" || code=$?
-trap - EXIT
+vm=
 expect "mayfly's exit status is $code" [ $code -eq 0 ]
 check_guest
 check_image

@@ -5,7 +5,8 @@
 #
 # Where this machine's KVM can run a stock kernel (VMX or SVM) it runs here; else in the nested rig,
 # where QEMU emulates a machine with SVM: slower, but the same KVM code, kernel and mayfly.
-# DEMO_RIG=host or nested decides otherwise; DEMO_TIMES=N replaces each device N times.
+# DEMO_RIG=host or nested decides otherwise; DEMO_TIMES=N replaces each device N times.  The logs land
+# in build/demo, if that can be written.
 set -eu -o pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/rig/nested/lib.sh disable=SC1091
@@ -24,24 +25,28 @@ host_lacks() {
 
 on_host() {
 	scratch DEMO_DIR
-	export DEMO_DIR DEMO_KERNEL=$NESTED/kernel/vmlinuz DEMO_INITRD=$NESTED/guest.cpio
+	export DEMO_DIR DEMO_KEEP=$keep DEMO_KERNEL=$NESTED/kernel/vmlinuz DEMO_INITRD=$NESTED/guest.cpio
 	PATH=$TOP/build:$NESTED:$PATH "$here/demo-run.sh"
 }
 
 # Everything there takes some thirty times as long, and more on a busy machine.
 in_nested() {
-	local name vars=()
-	for name in DEMO_TIMES DEMO_IN_FLIGHT DEMO_CPUS DEMO_WRITERS DEMO_DISK; do
+	local name vars=() out=()
+	[ -z "$keep" ] || out=(--out "$keep")
+	for name in DEMO_TIMES DEMO_IN_FLIGHT DEMO_CPUS DEMO_DISK DEMO_WRITERS DEMO_HAMMERS; do
 		[ -z "${!name-}" ] || vars+=(--env "$name=${!name}")
 	done
-	"$here/nested.sh" --mem 2048 --timeout "${DEMO_TIMEOUT:-2400}" \
+	"$here/nested.sh" --mem 2048 --timeout "${DEMO_TIMEOUT:-2400}" ${out[@]+"${out[@]}"} \
 		--env DEMO_KERNEL=/l2/vmlinuz --env DEMO_INITRD=/l2/initrd --env DEMO_DIR=/tmp \
-		--env DEMO_SLOW=5 ${vars[@]+"${vars[@]}"} "$here/demo-run.sh"
+		--env DEMO_KEEP=/out --env DEMO_SLOW=5 ${vars[@]+"${vars[@]}"} "$here/demo-run.sh"
 }
 
 [ -x "$TOP/build/mayfly" ] || die "build/mayfly is missing: make"
 "$here/fetch.sh"
 "$here/build-images.sh"
+keep=$TOP/build/demo
+mkdir -p "$keep" 2>/dev/null || true
+[ -w "$keep" ] || keep=
 lacks=$(host_lacks)
 rig=${DEMO_RIG:-$([ -z "$lacks" ] && echo host || echo nested)}
 case $rig in
