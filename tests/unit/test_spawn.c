@@ -50,10 +50,18 @@ static void file_write(const char *name, const void *data, size_t bytes, mode_t 
 	assert_int_equal(fchmod(fd, mode), 0);
 }
 
-/* pause() for ever. */
+/* Dies with its parent, also where a test of it fails: prctl(PR_SET_PDEATHSIG, SIGKILL), then pause()
+ * for ever. */
 static void program_write(const char *name, mode_t mode)
 {
-	static const uint8_t code[] = { 0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7 };
+	static const uint8_t code[] = {
+		0xb8, 157,  0,    0,    0, /* mov $__NR_prctl, %eax */
+		0xbf, 1,    0,    0,    0, /* mov $PR_SET_PDEATHSIG, %edi */
+		0xbe, 9,    0,    0,    0, /* mov $SIGKILL, %esi */
+		0x0f, 0x05,                /* syscall */
+		0xb8, 34,   0,    0,    0,
+		0x0f, 0x05, 0xeb, 0xf7, /* mov $__NR_pause, %eax; syscall; again */
+	};
 	struct {
 		Elf64_Ehdr header;
 		Elf64_Phdr load;
