@@ -7,7 +7,7 @@
 #   DEMO_DIR                   a folder for disks, logs, socket
 #   DEMO_TIMES                 replacements of each device (100)
 #   DEMO_IN_FLIGHT             so many of the disk's must find a request in flight (90 in 100)
-#   DEMO_CPUS, DEMO_MEMORY, DEMO_DISK, DEMO_WRITERS, DEMO_HAMMERS   of the guest (2, 256M, 256M, 4, 12)
+#   DEMO_CPUS, DEMO_MEMORY, DEMO_DISK, DEMO_WRITERS, DEMO_HAMMERS   of the guest (2, 384M, 256M, 4, 28)
 #   DEMO_KEEP                  a folder that gets the logs at the end
 #   DEMO_SLOW                  what all time-outs are multiplied by (1)
 #
@@ -17,8 +17,8 @@
 set -u -o pipefail
 
 : "${DEMO_KERNEL:?}" "${DEMO_INITRD:?}" "${DEMO_DIR:?}"
-: "${DEMO_TIMES:=100}" "${DEMO_CPUS:=2}" "${DEMO_MEMORY:=256M}" "${DEMO_DISK:=256M}"
-: "${DEMO_WRITERS:=4}" "${DEMO_HAMMERS:=12}" "${DEMO_SLOW:=1}" "${DEMO_KEEP:=}"
+: "${DEMO_TIMES:=100}" "${DEMO_CPUS:=2}" "${DEMO_MEMORY:=384M}" "${DEMO_DISK:=256M}"
+: "${DEMO_WRITERS:=4}" "${DEMO_HAMMERS:=28}" "${DEMO_SLOW:=1}" "${DEMO_KEEP:=}"
 : "${DEMO_IN_FLIGHT:=$((DEMO_TIMES * 9 / 10))}"
 DISK_ID=rootfs
 SOCKET=$DEMO_DIR/api.sock

@@ -465,9 +465,12 @@ static int run(char **argv)
 	pid_t pids[WORKERS_MAX];
 	unsigned int all;
 
-	if (s == MAP_FAILED || writers == 0 || writers > WORKERS_MAX / 2 ||
-	    hammers > WORKERS_MAX / 4)
+	if (s == MAP_FAILED || writers == 0 || writers + hammers > WORKERS_MAX - OTHERS ||
+	    writers > WORKERS_MAX || hammers > WORKERS_MAX) {
+		fprintf(stderr, "guestload: 1 to %u writers and hammers, not %u and %u\n",
+			WORKERS_MAX - OTHERS, writers, hammers);
 		return 2;
+	}
 	all = start_all(s, argv[0], writers, hammers, pids);
 	wait_for_end(s, argv[4], seconds, writers);
 	for (unsigned int i = 0; i < all; i++) {
