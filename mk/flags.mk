@@ -13,8 +13,10 @@ CPP := -I. -I$(O)/gen -D_GNU_SOURCE -DMAYFLY_VERSION='"$(VERSION)"' -MMD -MP
 flags_taken = $(shell $(CC) $(1) -Werror -x c -c -o /dev/null /dev/null 2>/dev/null && echo '$(1)')
 ZERO_INIT := -ftrivial-auto-var-init=zero
 ZERO_INIT_OLD := -enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang
-ZERO_INIT := $(or $(call flags_taken,$(ZERO_INIT)),$(call flags_taken,$(ZERO_INIT) $(ZERO_INIT_OLD)),\
-	$(error $(CC) cannot zero automatic variables: gcc 12 or clang 14 at least))
+# Without a compiler, which `make deps` may be about to install, nothing is asked.
+CC_THERE := $(shell command -v $(firstword $(CC)))
+ZERO_INIT := $(if $(CC_THERE),$(or $(call flags_taken,$(ZERO_INIT)),$(call flags_taken,$(ZERO_INIT) $(ZERO_INIT_OLD)),\
+	$(error $(CC) cannot zero automatic variables: gcc 12 or clang 14 at least)))
 
 HARDEN := -fPIE -fcf-protection $(ZERO_INIT) -fno-strict-aliasing
 HOSTED := -std=gnu11 -O2 -g -pthread $(WARN) $(WERROR) $(CPP) $(HARDEN) -fstack-protector-strong

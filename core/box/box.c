@@ -23,6 +23,7 @@
 #include "core/box/internal.h"
 #include "core/cc.h"
 #include "core/log.h"
+#include "devmodel/abi/exit.h"
 
 #define LOOK_FIRST_US 20 /* enough to go to sleep in, on a CPU that is ours as soon as we sleep */
 #define LOOK_LAST_US 100
@@ -208,6 +209,19 @@ static void box_look(struct loop_timer *timer)
 
 /* ---- actions ---- */
 
+static const char *box_exit_text(int code)
+{
+	switch (code) {
+#define EXIT_TEXT(NAME, number, text)                                                              \
+	case BOX_EXIT_##NAME:                                                                      \
+		return text;
+		BOX_EXITS(EXIT_TEXT)
+#undef EXIT_TEXT
+	default:
+		return "with a code that no device program has";
+	}
+}
+
 static void box_watch(struct box *box)
 {
 	struct loop *loop = box_loop(box);
@@ -354,13 +368,26 @@ static void box_hold(struct box *box)
 	}
 }
 
+/* Why it ended, unless that was our SIGKILL.  It may claim any exit code: shown, never acted on. */
+static void box_epitaph(const struct box *box, const siginfo_t *info)
+{
+	const unsigned long long number = box->gen->number;
+
+	if (info->si_code == CLD_EXITED)
+		log_warn("%s: generation %llu ended itself: %s", box_id(box), number,
+			 box_exit_text(info->si_status));
+	else if (info->si_pid != 0 && info->si_status != SIGKILL)
+		log_warn("%s: generation %llu was ended by signal %d (%s)", box_id(box), number,
+			 info->si_status, sigabbrev_np(info->si_status) ?: "real-time");
+}
+
 /* Dead and gone; what it was is forgotten, its generation may follow. */
 static void box_reap(struct box *box)
 {
 	siginfo_t info = { 0 };
 
-	if (box->pidfd >= 0)
-		waitid(P_PIDFD, (id_t)box->pidfd, &info, WEXITED | WNOHANG);
+	if (box->pidfd >= 0 && waitid(P_PIDFD, (id_t)box->pidfd, &info, WEXITED | WNOHANG) == 0)
+		box_epitaph(box, &info);
 	box_release(box);
 }
 
@@ -370,26 +397,6 @@ static void box_quiesce(struct box *box)
 
 	if (channel_send(box, &message, sizeof(message)) != 0)
 		box_raise(box, BOX_EV_MISBEHAVED);
-}
-
-/* The records, copied once from where the predecessor can no longer write: it is fenced. */
-static uint32_t box_records(struct box *box, uint8_t *out, uint32_t *bytes)
-{
-	const struct device *dev = box->gen->dev;
-	const struct box *from = dev->previous != NULL ? &dev->previous->boxes[box->lane] : NULL;
-	uint32_t n = 0;
-
-	for (int c = 0; c < STATE_CLASSES; c++) {
-		bytes[c] = 0;
-		if (!dev->passage.carried || from == NULL || from->page == NULL)
-			continue;
-		if (c == STATE_CONTROL && !dev->passage.carry)
-			continue;
-		bytes[c] = from->record_bytes[c];
-		memcpy(out + n, from->page->record[c], bytes[c]);
-		n += bytes[c];
-	}
-	return n;
 }
 
 static void box_activate(struct box *box)
@@ -408,7 +415,7 @@ static void box_activate(struct box *box)
 	for (uint32_t i = 0; i < l->queues; i++)
 		message.activate.queues[i] = dev->queues[l->queue_index[i]];
 	message.activate.reg_seq = reg_shadow(box->gen->dev, message.activate.shadow);
-	n = box_records(box, message.bytes + sizeof(message.activate),
+	n = record_give(box, message.bytes + sizeof(message.activate),
 			message.activate.record_bytes);
 	if (channel_send(box, &message, sizeof(message.activate) + n) != 0)
 		box_raise(box, BOX_EV_MISBEHAVED);

@@ -420,11 +420,14 @@ static void device_do_succeed(struct device *dev)
 	for (uint32_t i = 0; i < dev->active->lanes; i++) {
 		const struct box *box = &dev->active->boxes[i];
 
-		parked = parked && box->parked && box->fence == FENCE_PARKED;
+		/* One that parked and then died took its records along. */
+		parked = parked && box->parked && box->fence == FENCE_PARKED && box->page != NULL;
 		p->fence = box->fence > p->fence ? box->fence : p->fence;
 		p->served = box_served(box) > p->served ? box_served(box) : p->served;
 	}
 	p->carried = p->planned && parked;
+	for (uint32_t i = 0; i < dev->active->lanes && p->carried; i++)
+		record_take(dev, &dev->active->boxes[i]);
 	generation_retire(dev, &dev->previous);
 	reg_detach(dev);
 	dev->previous = dev->active;

@@ -12,6 +12,7 @@
  *   figures.c     what is counted of replacements
  *   verify.c      the seal, seen from outside
  *   ring.c        where a successor goes on
+ *   record.c      what it is handed
  *   reg.c         accesses of register devices
  *
  * All of it runs on the supervisor's thread.
@@ -30,6 +31,7 @@
 #include "devmodel/abi/message.h"
 #include "devmodel/abi/seal.h"
 #include "devmodel/abi/statepage.h"
+#include "snapshot/envelope.h"
 
 struct generation;
 
@@ -104,6 +106,12 @@ struct passage {
 	struct replace_request *request; /* NULL: nobody waits */
 };
 
+/* A state record of a fenced box; record.c. */
+struct record {
+	struct envelope envelope;
+	uint8_t bytes[STATE_RECORD_MAX];
+};
+
 /* A register device's access in flight; reg.c. */
 struct reg_port {
 	bool enabled;            /* it is a register device */
@@ -148,6 +156,7 @@ struct device {
 
 	struct reg_port port;
 	struct passage passage;
+	struct record *records;          /* lanes x STATE_CLASSES, of the passage if it carries */
 	struct replace_request *waiting; /* planned, not begun */
 	uint64_t deaths[DEVICE_DEATHS_MAX +
 			1]; /* times of the last, a ring; one is beyond any budget */
@@ -246,6 +255,13 @@ void reg_serve(struct device *dev, bool serve); /* started, revived; or reset, b
 void reg_forget(struct device *dev);            /* the next start is the first after a reset */
 /* For ACTIVATE: copies the shadow, returns the sequence number last answered. */
 uint32_t reg_shadow(struct device *dev, uint8_t *shadow);
+
+/* record.c */
+/* Copies the records of a box that parked and is fenced; its state page must still be there. */
+void record_take(struct device *dev, const struct box *box);
+/* For ACTIVATE: writes to out (STATE_CLASSES * STATE_RECORD_MAX bytes) what this box is to start
+ * from, the length of each class to bytes; returns their sum. */
+uint32_t record_give(const struct box *box, uint8_t *out, uint32_t *bytes);
 
 /* ring.c */
 /* Where each queue goes on after a fence: reads used->idx and avail->idx once each, accepts within

@@ -211,7 +211,22 @@ static void device_free(struct device *dev)
 	pthread_mutex_destroy(&dev->port.turn);
 	pthread_mutex_destroy(&dev->port.lock);
 	free(dev->launch);
+	free(dev->records);
 	free(dev);
+}
+
+/* What it has beside its generations. 0 or -errno; device_free() gives it back either way. */
+static int device_prepare(struct device *dev)
+{
+	dev->records = calloc((size_t)dev->spec.lanes * STATE_CLASSES, sizeof(*dev->records));
+	if (dev->records == NULL)
+		return -ENOMEM;
+	if (dev->spec.policy_when & POLICY_IF_TIMER) {
+		dev->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+		if (dev->timer_fd < 0)
+			return -errno;
+	}
+	return launch_prepare(dev);
 }
 
 int device_create(struct supervisor *sup, const struct device_spec *spec, struct device **out)
@@ -231,12 +246,7 @@ int device_create(struct supervisor *sup, const struct device_spec *spec, struct
 	pthread_mutex_init(&dev->port.turn, NULL);
 	pthread_mutex_init(&dev->port.lock, NULL);
 	dev->state = DEVICE_IDLE;
-	if (spec->policy_when & POLICY_IF_TIMER)
-		dev->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if ((spec->policy_when & POLICY_IF_TIMER) && dev->timer_fd < 0)
-		ret = -errno;
-	if (ret == 0)
-		ret = launch_prepare(dev);
+	ret = device_prepare(dev);
 	if (ret != 0) {
 		device_free(dev);
 		return ret;
