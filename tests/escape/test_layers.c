@@ -24,6 +24,7 @@
 #include <grp.h>
 #include <inttypes.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -258,6 +259,34 @@ static void test_descriptors(void **state)
 		check_same(l->fd_backend + i, target.backends[i]);
 }
 
+/* The kernel runs the very program that was sent, and no other beside it. */
+static void test_filter(void **state)
+{
+	static struct sock_filter filter[BOX_FILTER_MAX];
+	const uint32_t count = target.launch->filter_count;
+	const int err = inject_attach(&in, target_pid(&target), false);
+	long n;
+
+	(void)state;
+	if (geteuid() != 0) {
+		print_message("a filter in force can be read by root only\n");
+		skip();
+	}
+	if (err != 0)
+		fail_msg("cannot attach: %s", strerror(-err));
+	n = ptrace(PTRACE_SECCOMP_GET_FILTER, in.pid, 0, NULL);
+	if (n < 0 && errno == EIO) {
+		print_message("the kernel lacks CONFIG_CHECKPOINT_RESTORE\n");
+		skip();
+	}
+	if (n != count || ptrace(PTRACE_SECCOMP_GET_FILTER, in.pid, 0, filter) != n ||
+	    memcmp(filter, target.launch->filter, count * sizeof(filter[0])) != 0)
+		fail_msg("layer seccomp: the filter in force (%ld) is not the one sent (%u)", n,
+			 count);
+	if (ptrace(PTRACE_SECCOMP_GET_FILTER, in.pid, 1, NULL) >= 0 || errno != ENOENT)
+		fail_msg("layer seccomp: there is a second filter");
+}
+
 /* Its root directory has nothing in it, and it is the only process of its namespace. */
 static void test_surroundings(void **state)
 {
@@ -469,9 +498,10 @@ int main(int argc, char **argv)
 		const char *name;
 		CMUnitTestFunction run;
 	} parts[] = {
-		{ "mappings", test_mappings },         { "descriptors", test_descriptors },
-		{ "surroundings", test_surroundings }, { "inspection", test_inspection },
-		{ "VMM killed", test_outlives },       { "calls", test_lives_on },
+		{ "mappings", test_mappings },     { "descriptors", test_descriptors },
+		{ "filter", test_filter },         { "surroundings", test_surroundings },
+		{ "inspection", test_inspection }, { "VMM killed", test_outlives },
+		{ "calls", test_lives_on },
 	};
 	struct CMUnitTest tests[TESTS_MAX] = { 0 };
 	static char names[TESTS_MAX][48];
