@@ -10,6 +10,7 @@
 #ifndef MAYFLY_TESTS_HOST_KVM_GUEST_H
 #define MAYFLY_TESTS_HOST_KVM_GUEST_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define GUEST_PORTS 0x700
@@ -31,7 +32,14 @@
 
 extern const uint8_t kvm_guest[], kvm_guest_entry32[], kvm_guest_end[];
 
-#define KVM_GUEST_ENTRY32 ((uint32_t)(0x100000 + (kvm_guest_entry32 - kvm_guest)))
+/* Ends of one piece of code, which the assembler knows and C does not. */
+static inline size_t kvm_guest_bytes(void)
+{
+	return (uintptr_t)kvm_guest_end - (uintptr_t)kvm_guest;
+}
+
+#define KVM_GUEST_ENTRY32                                                                          \
+	((uint32_t)(0x100000 + ((uintptr_t)kvm_guest_entry32 - (uintptr_t)kvm_guest)))
 
 /* clang-format off */
 asm(

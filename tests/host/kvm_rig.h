@@ -170,7 +170,7 @@ static struct rig *rig_start(uint32_t cpus, bool elf, const char *cmdline)
 		.cpus = cpus,
 		.ended = rig_ended,
 	};
-	const size_t bytes = (size_t)(kvm_guest_end - kvm_guest);
+	const size_t bytes = kvm_guest_bytes();
 	uint8_t file[FILE_MAX];
 	const char *what = "";
 	struct rig *r = calloc(1, sizeof(*r));

@@ -415,7 +415,7 @@ static void test_configuration(void **state)
 static void make_files(void)
 {
 	static uint8_t file[8192];
-	const size_t payload = (size_t)(kvm_guest_end - kvm_guest);
+	const size_t payload = kvm_guest_bytes();
 	const size_t bytes = kernelfile_bzimage(file, kvm_guest, (payload + 15) / 16 * 16);
 	char path[128], body[256];
 	int fd;

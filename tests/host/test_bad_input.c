@@ -236,7 +236,7 @@ static void test_no_kvm(void **state)
 static int setup(void **state)
 {
 	static uint8_t file[8192];
-	const size_t payload = (size_t)(kvm_guest_end - kvm_guest);
+	const size_t payload = kvm_guest_bytes();
 	const size_t bytes = kernelfile_bzimage(file, kvm_guest, (payload + 15) / 16 * 16);
 
 	(void)state;

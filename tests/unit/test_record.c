@@ -17,12 +17,20 @@
 static struct device dev;
 static struct record records[LANES * STATE_CLASSES];
 static struct state_page pages[LANES];
-static struct {
-	struct generation gen;
-	struct box boxes[LANES];
-} before, after;
+static struct generation *before, *after;
 static uint8_t out[STATE_CLASSES * STATE_RECORD_MAX];
 static uint32_t bytes[STATE_CLASSES];
+
+static struct generation *generation(uint64_t number)
+{
+	struct generation *gen = calloc(1, sizeof(*gen) + LANES * sizeof(gen->boxes[0]));
+
+	assert_non_null(gen);
+	gen->dev = &dev;
+	gen->number = number;
+	gen->lanes = LANES;
+	return gen;
+}
 
 /* Lane and class can be told from each byte. */
 static uint8_t content(uint32_t lane, int c)
@@ -37,21 +45,29 @@ static int setup(void **state)
 	dev = (struct device){ .spec = { .id = "disk0", .kind = DEV_KIND_BLK, .lanes = LANES },
 			       .records = records,
 			       .passage = { .from = FROM, .carried = true, .carry = true } };
-	before.gen = (struct generation){ .dev = &dev, .number = FROM, .lanes = LANES };
-	after.gen = (struct generation){ .dev = &dev, .number = FROM + 1, .lanes = LANES };
+	before = generation(FROM);
+	after = generation(FROM + 1);
 	for (uint32_t lane = 0; lane < LANES; lane++) {
-		before.boxes[lane] =
-			(struct box){ .gen = &before.gen,
+		before->boxes[lane] =
+			(struct box){ .gen = before,
 				      .lane = lane,
 				      .page = &pages[lane],
 				      .record_bytes = { 100 + lane, STATE_RECORD_MAX } };
-		after.boxes[lane] = (struct box){ .gen = &after.gen, .lane = lane };
+		after->boxes[lane] = (struct box){ .gen = after, .lane = lane };
 		for (int c = 0; c < STATE_CLASSES; c++)
 			memset(pages[lane].record[c], content(lane, c), STATE_RECORD_MAX);
-		record_take(&dev, &before.boxes[lane]);
+		record_take(&dev, &before->boxes[lane]);
 	}
 	/* A successor may come when nothing is left of its predecessor. */
 	memset(pages, 0xee, sizeof(pages));
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	free(before);
+	free(after);
 	return 0;
 }
 
@@ -65,7 +81,7 @@ static void test_both_classes(void **state)
 {
 	(void)state;
 	for (uint32_t lane = 0; lane < LANES; lane++) {
-		assert_int_equal(record_give(&after.boxes[lane], out, bytes),
+		assert_int_equal(record_give(&after->boxes[lane], out, bytes),
 				 100 + lane + STATE_RECORD_MAX);
 		assert_int_equal(bytes[STATE_DATA], 100 + lane);
 		assert_int_equal(bytes[STATE_CONTROL], STATE_RECORD_MAX);
@@ -78,7 +94,7 @@ static void test_data_only(void **state)
 {
 	(void)state;
 	dev.passage.carry = false;
-	assert_int_equal(record_give(&after.boxes[1], out, bytes), 101);
+	assert_int_equal(record_give(&after->boxes[1], out, bytes), 101);
 	assert_int_equal(bytes[STATE_DATA], 101);
 	assert_int_equal(bytes[STATE_CONTROL], 0);
 	expect_class(out, 101, content(1, STATE_DATA));
@@ -88,7 +104,7 @@ static void test_recovery(void **state)
 {
 	(void)state;
 	dev.passage.carried = false;
-	assert_int_equal(record_give(&after.boxes[0], out, bytes), 0);
+	assert_int_equal(record_give(&after->boxes[0], out, bytes), 0);
 	assert_int_equal(bytes[STATE_DATA] + bytes[STATE_CONTROL], 0);
 }
 
@@ -100,14 +116,14 @@ static void test_damage(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(struct envelope) + 100; i++) {
 		raw[i] ^= 0x40;
-		const uint32_t n = record_give(&after.boxes[0], out, bytes);
+		const uint32_t n = record_give(&after->boxes[0], out, bytes);
 
 		raw[i] ^= 0x40;
 		assert_int_equal(bytes[STATE_DATA], 0);
 		assert_int_equal(n, STATE_RECORD_MAX);
 		expect_class(out, n, content(0, STATE_CONTROL));
 	}
-	assert_int_equal(record_give(&after.boxes[0], out, bytes), 100 + STATE_RECORD_MAX);
+	assert_int_equal(record_give(&after->boxes[0], out, bytes), 100 + STATE_RECORD_MAX);
 }
 
 /* Whole, but not what this successor is to have. */
@@ -117,25 +133,25 @@ static void test_wrong_place(void **state)
 
 	(void)state;
 	dev.passage.from = FROM - 1;
-	assert_int_equal(record_give(&after.boxes[0], out, bytes), 0);
+	assert_int_equal(record_give(&after->boxes[0], out, bytes), 0);
 	dev.passage.from = FROM;
 	records[0] = records[STATE_CLASSES]; /* lane 1's */
-	assert_int_equal(record_give(&after.boxes[0], out, bytes), STATE_RECORD_MAX);
+	assert_int_equal(record_give(&after->boxes[0], out, bytes), STATE_RECORD_MAX);
 	records[0] = records[STATE_CONTROL];
-	assert_int_equal(record_give(&after.boxes[0], out, bytes), STATE_RECORD_MAX);
+	assert_int_equal(record_give(&after->boxes[0], out, bytes), STATE_RECORD_MAX);
 	records[0] = mine;
 	strcpy(dev.spec.id, "disk1");
-	assert_int_equal(record_give(&after.boxes[0], out, bytes), 0);
+	assert_int_equal(record_give(&after->boxes[0], out, bytes), 0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_both_classes, setup),
-		cmocka_unit_test_setup(test_data_only, setup),
-		cmocka_unit_test_setup(test_recovery, setup),
-		cmocka_unit_test_setup(test_damage, setup),
-		cmocka_unit_test_setup(test_wrong_place, setup),
+		cmocka_unit_test_setup_teardown(test_both_classes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_data_only, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_recovery, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_place, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("record", tests, NULL, NULL);

@@ -45,7 +45,7 @@
 #define HAMMER_VERIFY 16 /* every so many rounds */
 #define SECTOR_WORDS 64u
 #define WORKERS_MAX 64
-#define OTHERS 3 /* workers that use other devices */
+#define OTHERS 3u /* workers that use other devices */
 #define MAGIC 0x6d6179666c793031ull
 #define RNG_BYTES 512
 #define RNG_PAUSE_MS 20
