@@ -10,10 +10,9 @@ BENCH_PROGRAMS := $(BENCHES:%=$(O)/benchmarks/%)
 LABEL ?= tests
 LIMIT ?= 120
 CHECK_LABELS := tests san user
-# `check` has the steps that every commit must pass; `check-full` the slower ones as well, which are to
-# move up as they have been seen to pass together (docs/building.md).
-CHECK_STEPS := check-build lint-quick check-quick check-replay
-CHECK_FULL_STEPS := $(CHECK_STEPS) lint check-escape check-clang check-san check-user
+LONG_LABELS := long-deaths long-vmms long-handoffs
+CHECK_STEPS := check-build lint check-quick check-replay check-escape check-clang check-san check-user
+CHECK_FULL_STEPS := $(CHECK_STEPS) check-long
 # A user id that no account has: nothing of mayfly may need one.
 CHECK_UID ?= 61000
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -21,14 +20,14 @@ JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 # Recursive, since a step is to be over before the next begins, and some have other flags.
 .PHONY: check check-full
 check: STEPS = $(CHECK_STEPS)
-check: deps ## build, quick lint, unit and host tests, fuzz corpora
+check: deps ## everything that must hold before a change goes in
 check-full: STEPS = $(CHECK_FULL_STEPS)
-check-full: deps ## everything: also all of lint, escape, clang, sanitizers, and as another user
+check-full: deps ## the same, and deaths by the thousand
 check check-full:
 	$(Q)begin=$$SECONDS; for step in $(STEPS); do echo "== $$step"; \
 		$(MAKE) --no-print-directory $(JOBS) $$step || { echo "check: $$step failed"; exit 1; }; done; \
 		echo "== check: all steps passed in $$((SECONDS - begin)) s"
-	$(Q)tests/run.sh --total $(if $(filter check,$@),tests,$(CHECK_LABELS))
+	$(Q)tests/run.sh --total $(CHECK_LABELS) $(if $(filter check,$@),,$(LONG_LABELS))
 
 .PHONY: check-build
 check-build: all $(UNIT_PROGRAMS) $(HOST_PROGRAMS) $(ESCAPE_TESTS:%=$(O)/tests/escape/%) $(BENCH_PROGRAMS) ## build all there is, but for fuzzers
@@ -36,6 +35,16 @@ check-build: all $(UNIT_PROGRAMS) $(HOST_PROGRAMS) $(ESCAPE_TESTS:%=$(O)/tests/e
 .PHONY: check-quick
 check-quick: all $(UNIT_PROGRAMS) $(HOST_PROGRAMS) ## unit and host tests, as the user you are
 	$(Q)tests/run.sh -l $(LABEL) -t $(LIMIT) $(UNIT_PROGRAMS) $(HOST_PROGRAMS)
+
+# COUNT is what each program takes it for: deaths of each kind, of VMMs, handoffs.
+LONG_DEATHS ?= 2000
+LONG_VMMS ?= 100
+LONG_HANDOFFS ?= 3000
+.PHONY: check-long
+check-long: all $(HOST_PROGRAMS) ## deaths and handoffs by the thousand (LONG_DEATHS, LONG_VMMS, LONG_HANDOFFS)
+	$(Q)COUNT=$(LONG_DEATHS) tests/run.sh -l long-deaths -t 280 $(O)/tests/host/test_recovery
+	$(Q)COUNT=$(LONG_VMMS) tests/run.sh -l long-vmms -t 280 $(O)/tests/host/test_vmmdeath
+	$(Q)COUNT=$(LONG_HANDOFFS) tests/run.sh -l long-handoffs -t 280 $(O)/tests/host/test_handoff
 
 .PHONY: check-clang
 check-clang: ## build all there is with clang, whose warnings are errors too
