@@ -33,7 +33,7 @@ on_host() {
 in_nested() {
 	local name vars=() out=()
 	[ -z "$keep" ] || out=(--out "$keep")
-	for name in DEMO_TIMES DEMO_IN_FLIGHT DEMO_CPUS DEMO_MEMORY DEMO_DISK DEMO_WRITERS DEMO_HAMMERS; do
+	for name in DEMO_TIMES DEMO_IN_FLIGHT DEMO_CPUS DEMO_MEMORY DEMO_DISK DEMO_RATE DEMO_WRITERS DEMO_HAMMERS; do
 		[ -z "${!name-}" ] || vars+=(--env "$name=${!name}")
 	done
 	"$here/nested.sh" --mem 2048 --timeout "${DEMO_TIMEOUT:-2400}" ${out[@]+"${out[@]}"} \

@@ -10,7 +10,7 @@
 # on the console and on the serial port, and powers off.  kernel_messages counts what the kernel said
 # since the load began at warning level or about the devices.  Kernel command line:
 #   demo.seconds=N   the longest run (default 600)
-#   demo.writers=N, demo.hammers=N   how many write at a time (default 4 and 28)
+#   demo.writers=N, demo.hammers=N   how many write at a time (default 4 and 12)
 #   demo.disk=NAME, demo.control=NAME   default vda, vdb; control `none`: run for demo.seconds
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 MARK='demo: the load begins'
@@ -103,7 +103,7 @@ echo 4 >/proc/sys/vm/drop_caches # from now on without a message each time
 echo "<6>$MARK" >/dev/kmsg
 # shellcheck disable=SC2086 # no control disk, no argument
 guestload run /mnt/load "$(param demo.seconds 600)" "$(param demo.writers 4)" \
-	"$(param demo.hammers 28)" $control >/run/load &
+	"$(param demo.hammers 12)" $control >/run/load &
 load=$!
 tail -f /run/load &
 tail=$!
