@@ -89,41 +89,23 @@ fail:
 	_exit(127);
 }
 
-static int spawn_child(const struct spawn_request *req, int *pidfd, int *error)
+static int spawn_child(const struct spawn_request *req, int *error)
 {
 	static char stack[SPAWN_STACK_BYTES] __attribute__((aligned(16)));
 	char name[32];
-	const int flags =
-		CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PIDFD | SPAWN_CHILD_NAMESPACES;
+	const int flags = CLONE_VM | CLONE_VFORK | CLONE_PARENT | SPAWN_CHILD_NAMESPACES;
 	struct child child = { .program = SPAWN_FD_PROGRAM + (int)req->kind, .argv = { name } };
 
 	snprintf(name, sizeof(name), "mayfly-%s", kind_names[req->kind]);
-	const int pid = clone(child_main, stack + sizeof(stack), flags, &child, pidfd);
+	const int pid = clone(child_main, stack + sizeof(stack), flags, &child);
 
 	*error = pid < 0 ? errno : child.error;
-	if (pid < 0)
-		*pidfd = -1; /* a clone that fails late has written a number that is nobody's */
 	return pid;
 }
 
-static void spawner_answer(const struct spawn_answer *answer, int pidfd)
+static void spawner_answer(const struct spawn_answer *answer)
 {
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct iovec iov = { (void *)answer, sizeof(*answer) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (pidfd >= 0) {
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control.room);
-		control.header = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
-						   .cmsg_level = SOL_SOCKET,
-						   .cmsg_type = SCM_RIGHTS };
-		memcpy(CMSG_DATA(&control.header), &pidfd, sizeof(pidfd));
-	}
-	if (sendmsg(SPAWN_FD_SOCKET, &msg, MSG_NOSIGNAL) < 0)
+	if (send(SPAWN_FD_SOCKET, answer, sizeof(*answer), MSG_NOSIGNAL) < 0)
 		_exit(0); /* the VMM is gone, and our children with it */
 }
 
@@ -131,17 +113,14 @@ static void spawner_answer(const struct spawn_answer *answer, int pidfd)
 static void spawner_serve(const struct spawn_request *req, uint32_t fds)
 {
 	struct spawn_answer answer = { .cookie = req->cookie, .pid = -1 };
-	int pidfd = -1;
 
 	if (req->kind >= DEV_KIND_COUNT || req->fds != fds)
 		answer.error = EINVAL;
 	else if (fcntl(SPAWN_FD_PROGRAM + (int)req->kind, F_GETFD) < 0)
 		answer.error = ENOENT;
 	else
-		answer.pid = spawn_child(req, &pidfd, &answer.error);
-	spawner_answer(&answer, pidfd);
-	if (pidfd >= 0)
-		close(pidfd);
+		answer.pid = spawn_child(req, &answer.error);
+	spawner_answer(&answer);
 	syscall(SYS_close_range, 0, SPAWN_FD_BASE - 1, 0);
 }
 
@@ -304,22 +283,23 @@ _Noreturn static void spawner_main(int socket, const char *program_dir, bool use
 			_exit(1);
 		_exit(1);
 	}
-	spawner_answer(&hello, -1);
+	spawner_answer(&hello);
 	spawner_loop();
 }
 
 /* ---- the VMM's side ---- */
 
-/* Descriptors up to SPAWN_FD_PROGRAM + kinds must be possible. */
+/* Not for the numbers, of which some four hundred will do: an ordinary user's descriptors that are on
+ * their way through sockets, of all his processes together, are refused beyond this (ETOOMANYREFS). */
 static int spawner_raise_nofile(void)
 {
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return -errno;
-	if (limit.rlim_cur >= 1024)
+	if (limit.rlim_cur == limit.rlim_max)
 		return 0;
-	limit.rlim_cur = limit.rlim_max < 1024 ? limit.rlim_max : 1024;
+	limit.rlim_cur = limit.rlim_max;
 	return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? 0 : -errno;
 }
 
@@ -390,27 +370,38 @@ int spawner_request(const struct spawner *s, uint64_t cookie, enum dev_kind kind
 	return sendmsg(s->socket, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
+/* A child of ours: until we reap it the number is its own, so that this cannot be another's. */
+static int child_pidfd(pid_t pid, int *pidfd)
+{
+	int err;
+
+	*pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (*pidfd >= 0)
+		return 0;
+	err = errno;
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	return err;
+}
+
 int spawner_reply(const struct spawner *s, struct spawn_reply *reply)
 {
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control;
 	struct spawn_answer answer;
-	struct iovec iov = { &answer, sizeof(answer) };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = &control,
-			      .msg_controllen = sizeof(control.room) };
-	const ssize_t n = recvmsg(s->socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const ssize_t n = recv(s->socket, &answer, sizeof(answer), MSG_DONTWAIT);
 
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
 	if (n != sizeof(answer))
 		return -EPIPE;
 	*reply = (struct spawn_reply){ answer.cookie, answer.error, answer.pid, -1 };
-	if (CMSG_FIRSTHDR(&msg) != NULL)
-		memcpy(&reply->pidfd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(int));
+	if (answer.pid <= 0)
+		return 1;
+	const int err = child_pidfd(answer.pid, &reply->pidfd);
+
+	if (err != 0) {
+		reply->error = err;
+		reply->pid = -1;
+	}
 	return 1;
 }
 

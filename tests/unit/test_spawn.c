@@ -482,6 +482,26 @@ static void test_full(void **state)
 	still_serves();
 }
 
+/* The VMM has no descriptor left when the answer comes: it is told, and the child is gone. */
+static void test_no_pidfd(void **state)
+{
+	struct rlimit before, none = { .rlim_cur = 1 }; /* poll() takes as many */
+	const int fd = eventfd(0, EFD_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(spawner_request(&spawner, 5, DEV_KIND_BLK, &fd, 1), 0);
+	close(fd);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none.rlim_max = before.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	const struct spawn_reply reply = reply_wait();
+
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(reply.cookie == 5);
+	refused(reply, EMFILE);
+	still_serves();
+}
+
 static void test_ends_with_the_socket(void **state)
 {
 	(void)state;
@@ -553,6 +573,7 @@ int main(void)
 		SPAWN_TEST(test_killed_in_use),
 		SPAWN_TEST(test_killed_with_requests),
 		SPAWN_TEST(test_full),
+		SPAWN_TEST(test_no_pidfd),
 		SPAWN_TEST(test_ends_with_the_socket),
 		SPAWN_TEST(test_stop_twice),
 		cmocka_unit_test(test_no_directory),
