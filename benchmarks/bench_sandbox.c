@@ -6,22 +6,18 @@
  * Theory of operation.  Time: devices of every kind in turn, each made, measured and destroyed with
  * nothing else going on.  Memory: 200 standbys of one kind at once, the step of the system-wide counters
  * up and down again, less what this process grew by itself.  Page tables: one blk box that has read
- * into all of 1 GiB.  The whole: a second process of this program (--vm) with four devices and their
- * standbys; the step of the counters from before it exists.
+ * into all of 1 GiB.  The whole: `mayfly run` with four devices (benchmarks/whole.c).
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <seccomp.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "benchmarks/common.h"
 #include "benchmarks/footprint.h"
+#include "benchmarks/whole.h"
 #include "benchmarks/zoo.h"
 #include "core/box/internal.h"
 #include "core/box/policy.h"
@@ -33,9 +29,9 @@
 #define SLICE_BYTES (16u << 20)
 #define IMAGE_BYTES (32u << 20)
 #define CROWD 200
+#define LOT 20           /* in the making at a time */
 #define CROWD_FILES 1600 /* what the supervisor holds of each, generously */
 #define ROUNDS 5
-#define VM_ROUNDS 7
 #define WAIT_MS 60000
 #define SETTLE_US 200000 /* freed by RCU and by kernel threads */
 #define IO_NS (10 * NS_PER_S)
@@ -50,7 +46,7 @@ struct figures {
 	uint32_t instructions[KINDS];
 	uint32_t when[KINDS];
 	int64_t tables_4k, tables_2m;
-	struct footprint whole;
+	struct whole whole;
 	bool huge;
 };
 
@@ -107,15 +103,18 @@ static int measure_time(struct boxrig *rig, const struct zoo_kit *kits, struct r
 
 /* ---- memory ---- */
 
-/* All standbys at once. */
+/* Descriptors on their way to the spawner count against the user's RLIMIT_NOFILE (ETOOMANYREFS), so
+ * that no more than LOT standbys are asked for at a time. */
 static int crowd_make(struct boxrig *rig, const struct zoo_kit *kit, struct device **devs)
 {
 	int ret = 0;
 
-	for (int i = 0; i < CROWD && ret == 0; i++)
-		ret = zoo_create(rig, kit, &devs[i]);
-	for (int i = 0; i < CROWD && ret == 0; i++)
-		ret = device_wait_standby(devs[i], WAIT_MS);
+	for (int i = 0; i < CROWD + LOT && ret == 0; i++) {
+		if (i < CROWD)
+			ret = zoo_create(rig, kit, &devs[i]);
+		if (ret == 0 && i >= LOT)
+			ret = device_wait_standby(devs[i - LOT], WAIT_MS);
+	}
 	return ret;
 }
 
@@ -127,22 +126,10 @@ static void crowd_end(struct device **devs)
 	}
 }
 
-/* The counters without this process's own anonymous memory. */
 static int read_others(struct footprint *f)
 {
-	const int64_t own = footprint_status(0, "RssAnon");
-
 	bench_sleep_us(SETTLE_US);
-	if (own < 0 || footprint_read(f) != 0)
-		return -EIO;
-	f->anon -= own;
-	return 0;
-}
-
-static struct footprint divided(struct footprint f)
-{
-	return (struct footprint){ f.anon / CROWD, f.stack / CROWD, f.slab / CROWD,
-				   f.tables / CROWD, f.vmalloc / CROWD };
+	return footprint_others(f);
 }
 
 static int measure_crowd(struct boxrig *rig, const struct zoo_kit *kit)
@@ -165,7 +152,7 @@ static int measure_crowd(struct boxrig *rig, const struct zoo_kit *kit)
 		samples[n++] = footprint_minus(&with, &after);
 		before = after;
 	}
-	figures.each[kit->kind] = divided(footprint_median(samples, n));
+	figures.each[kit->kind] = footprint_divided(footprint_median(samples, n), CROWD);
 	return ret;
 }
 
@@ -227,106 +214,6 @@ static int64_t measure_tables(enum guestmem_pages pages, bool *huge)
 	boxrig_blk_destroy(&blk);
 	bench_rig_stop(&rig);
 	return tables;
-}
-
-/* ---- the whole ---- */
-
-/* As a VMM with four devices: says 'r' when all serve and all standbys stand by, ends at the end of
- * stdin. */
-static int vm_main(void)
-{
-	struct bench_rig rig;
-	struct zoo_kit kits[KINDS] = { 0 };
-	struct device *devs[KINDS] = { 0 };
-	char byte = 'r';
-	int ret = bench_rig_start(&rig, GUESTMEM_4K, 2u << 20);
-
-	for (uint32_t i = 0; i < ZOO_KINDS && ret == 0; i++) {
-		ret = zoo_open(&kits[i], zoo_kinds[i]);
-		if (ret == 0)
-			ret = zoo_create(&rig.rig, &kits[i], &devs[i]);
-		if (ret == 0)
-			ret = zoo_start(&kits[i], devs[i]);
-	}
-	for (uint32_t i = 0; i < ZOO_KINDS && ret == 0; i++) {
-		while (status_of(devs[i])->generation == 0)
-			bench_sleep_us(1000);
-		ret = device_wait_standby(devs[i], WAIT_MS);
-	}
-	if (ret == 0 && write(STDOUT_FILENO, &byte, 1) == 1)
-		ret = (int)read(STDIN_FILENO, &byte, 1);
-	for (uint32_t i = 0; i < ZOO_KINDS; i++) {
-		device_destroy(devs[i]);
-		zoo_close(&kits[i]);
-	}
-	bench_rig_stop(&rig);
-	return ret == 0 ? 0 : 1;
-}
-
-struct vm {
-	pid_t pid;
-	int in, out;
-};
-
-static int vm_start(struct vm *vm)
-{
-	char *const argv[] = { "bench_sandbox", "--vm", NULL };
-	posix_spawn_file_actions_t actions;
-	int in[2], out[2], ret;
-	char byte;
-
-	if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0)
-		return -errno;
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, in[0], STDIN_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
-	ret = posix_spawn(&vm->pid, "/proc/self/exe", &actions, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	close(in[0]);
-	close(out[1]);
-	vm->in = in[1];
-	vm->out = out[0];
-	if (ret != 0)
-		return -ret;
-	return read(vm->out, &byte, 1) == 1 ? 0 : -EPIPE;
-}
-
-static int vm_stop(struct vm *vm)
-{
-	int status = 0;
-
-	close(vm->in);
-	close(vm->out);
-	if (vm->pid > 0 && waitpid(vm->pid, &status, 0) < 0)
-		return -errno;
-	return status == 0 ? 0 : -ECHILD;
-}
-
-static int measure_whole(void)
-{
-	struct footprint samples[2 * VM_ROUNDS], before, with, after;
-	uint32_t n = 0;
-	int ret = read_others(&before);
-
-	for (int i = 0; i < VM_ROUNDS && ret == 0; i++) {
-		struct vm vm = { .in = -1, .out = -1 };
-
-		ret = vm_start(&vm);
-		if (ret == 0)
-			ret = read_others(&with);
-		const int stopped = vm_stop(&vm);
-
-		ret = ret != 0 ? ret : stopped;
-		if (ret == 0)
-			ret = read_others(&after);
-		if (ret != 0)
-			break;
-		samples[n++] = footprint_minus(&with, &before);
-		samples[n++] = footprint_minus(&with, &after);
-		before = after;
-	}
-	figures.whole = footprint_median(samples, n);
-	return ret;
 }
 
 /* ---- the report ---- */
@@ -401,17 +288,12 @@ static void report_kinds(struct report *report)
 
 static void report_rest(struct report *report)
 {
-	json_t *tables = json_object(), *whole = json_object();
+	json_t *tables = json_object();
 
 	bench_put(tables, "4k", json_integer(figures.tables_4k));
 	bench_put(tables, "2m", figures.huge ? json_integer(figures.tables_2m) : json_null());
 	report_json(report, "page_table_kib", tables);
-	put_footprint(whole, "kib", &figures.whole);
-	bench_put(whole, "of",
-		  json_string("this program with the supervisor in place of the VMM (no "
-			      "KVM, no API), its spawner, 4 devices, 4 standbys"));
-	report_json(report, "whole_kib", json_integer(footprint_private(&figures.whole)));
-	report_json(report, "whole", whole);
+	whole_report(report, &figures.whole);
 }
 
 /* ---- main ---- */
@@ -450,7 +332,7 @@ static int measure_all(struct report *report, const struct bench_args *args)
 	int ret = measure_boxes(report, args);
 
 	if (ret == 0)
-		ret = measure_whole();
+		ret = whole_measure(&figures.whole);
 	if (ret != 0)
 		return ret;
 	figures.tables_4k = measure_tables(GUESTMEM_4K, &ignored);
@@ -467,7 +349,7 @@ int main(int argc, char **argv)
 
 	log_open(STDERR_FILENO, LOG_LEVEL_WARN);
 	if (argc == 2 && strcmp(argv[1], "--vm") == 0)
-		return vm_main();
+		return whole_stand_in();
 	if (bench_args(argc, argv, &args) != 0)
 		return 2;
 	raise_nofile();

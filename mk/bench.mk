@@ -13,5 +13,5 @@ bench-handoff: $(O)/benchmarks/bench_handoff $(DEV_PROGRAMS) ## planned replacem
 	$(Q)$< $(BENCH_ARGS)
 
 .PHONY: bench-sandbox
-bench-sandbox: $(O)/benchmarks/bench_sandbox $(DEV_PROGRAMS) ## what a sealed process costs: time to make, to verify, memory
+bench-sandbox: $(O)/benchmarks/bench_sandbox $(O)/mayfly $(DEV_PROGRAMS) ## what a sealed process and a whole VM cost: time to make, to verify, memory
 	$(Q)$< $(BENCH_ARGS)
