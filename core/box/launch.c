@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 
 #include "core/box/internal.h"
 #include "core/box/policy.h"
@@ -87,6 +88,15 @@ static void launch_numbers(const struct device *dev, uint32_t lane, struct launc
 		l->fd_timer = l->fd_held;
 }
 
+/* 1 and not 0: a pipe that takes core dumps gets them at 0.  Where the VMM was started with 0 for
+ * ever, nobody can raise it again; what is left is that a box is not dumpable. */
+static uint32_t launch_core_limit(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max == 0 ? 0 : 1;
+}
+
 static int launch_lane(struct device *dev, uint32_t lane)
 {
 	const struct seal_host *host = &dev->sup->host;
@@ -105,6 +115,7 @@ static int launch_lane(struct device *dev, uint32_t lane)
 	l->landlock_net = host->landlock_net;
 	l->landlock_scope = host->landlock_scope;
 	l->fsize = dev->spec.fsize;
+	l->core_limit = launch_core_limit();
 	l->config = dev->spec.config;
 	return policy_compile(l, dev->spec.policy_when);
 }

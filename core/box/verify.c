@@ -331,7 +331,7 @@ static int verify_limits(const struct box *box, const char **what)
 		{ "Max open files", box->launch->fd_held + 1u },
 		{ "Max file size", box->launch->fsize },
 		{ "Max processes", 0 },
-		{ "Max core file size", 1 },
+		{ "Max core file size", box->launch->core_limit },
 		{ "Max locked memory", 0 },
 		{ "Max realtime priority", 0 },
 		{ "Max nice priority", 0 },

@@ -95,7 +95,7 @@ struct launch_record {
 	union dev_config config;
 
 	uint32_t filter_count;
-	uint32_t pad2;
+	uint32_t core_limit; /* RLIMIT_CORE */
 	struct launch_insn filter[BOX_FILTER_MAX];
 };
 

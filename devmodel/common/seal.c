@@ -294,7 +294,7 @@ static void seal_rlimits(const struct launch_record *l)
 		{ RLIMIT_NOFILE, l->fd_held + 1u },
 		{ RLIMIT_FSIZE, l->fsize },
 		{ RLIMIT_NPROC, 0 },
-		{ RLIMIT_CORE, 1 }, /* 0 does not stop a pipe */
+		{ RLIMIT_CORE, l->core_limit },
 		{ RLIMIT_MEMLOCK, 0 },
 		{ RLIMIT_RTPRIO, 0 },
 		{ RLIMIT_NICE, 0 },

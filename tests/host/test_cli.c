@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -320,6 +321,17 @@ static void test_report(void **state)
 	free(json);
 }
 
+/* Many are started so, and cannot raise it.  Nor can this process: the last test. */
+static void test_doctor_without_core_dumps(void **state)
+{
+	const struct rlimit none = { 0, 0 };
+
+	(void)state;
+	assert_int_equal(setrlimit(RLIMIT_CORE, &none), 0);
+	run("doctor");
+	assert_non_null(strstr(call.out, "\n  rlimits               ok: "));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -330,6 +342,7 @@ int main(void)
 		cmocka_unit_test(test_doctor_words),
 		cmocka_unit_test(test_doctor_without_a_sandbox),
 		cmocka_unit_test(test_report),
+		cmocka_unit_test(test_doctor_without_core_dumps),
 	};
 	const int ret = find_mayfly();
 
