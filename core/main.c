@@ -36,8 +36,9 @@ static const struct verb verbs[] = {
 	{ .name = "run",
 	  .text = "run a virtual machine",
 	  .man = "Boots a kernel, or, without one, waits for the API to say what to boot.  Ends when the "
-		 "guest powers off (status 0), on SIGTERM or SIGINT (0), on an error of the host or of "
-		 "the configuration (1), and, with --no-reboot, when the guest crashes (3).",
+		 "guest powers off (status 0), on SIGTERM, SIGINT, SIGHUP or SIGQUIT (0), on an error "
+		 "of the host or of the configuration (1), and, with --no-reboot, when the guest "
+		 "resets (0) or crashes (3).",
 	  .set = &run_set,
 	  .main = verb_run_vm },
 	{ .name = "ctl",

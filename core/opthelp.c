@@ -156,6 +156,7 @@ void verbs_man(FILE *out, const struct verb *verbs, size_t count)
 	      ".SH EXIT STATUS\n"
 	      ".TP\n0\nIt did what it was asked to.\n"
 	      ".TP\n1\nThe host or the configuration does not allow it.\n"
-	      ".TP\n2\nUsage.\n",
+	      ".TP\n2\nUsage.\n"
+	      ".TP\n3\nThe guest crashed (mayfly run with \\-\\-no\\-reboot).\n",
 	      out);
 }

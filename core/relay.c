@@ -1,22 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Each direction has one buffer: a source that is full waits until its sink takes something.  epoll
- * refuses regular files, which never block; they are written at once.
+ * Nothing is dropped while there is somebody to take it: a sink that is full makes its source wait, in
+ * the end the guest's driver.
+ *
+ * What is ours alone (pipes, the socket) is non-blocking and moved on the loop, a buffer each
+ * direction.  A terminal, a pipe or a file on standard output is not ours alone: O_NONBLOCK would be
+ * set for all who share it, opened anew a file has another offset and a terminal may be somebody
+ * else's, and poll() promises no more than that one byte might go.  Files do not even know O_NONBLOCK.
+ * So those sinks are written by a thread of their own with blocking calls, straight from the box's
+ * pipe, whose 64 KiB are the bound.  At the end it is given RELAY_LAST_S for what is left there, then
+ * cancelled in its write(): that is dropped.
  */
 #include "core/relay.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <termios.h>
 
 #include "core/cc.h"
+#include "core/unixsock.h"
+
+#define RELAY_LAST_S 2
 
 /* The terminal as it was: one a process, and needed in signal handlers. */
 static struct {
@@ -24,12 +35,22 @@ static struct {
 	struct termios saved;
 } terminal;
 
+/* Not TCSAFLUSH, which would wait for output that a stopped terminal never takes.  A process in the
+ * background is stopped by SIGTTOU for this unless it blocks it. */
 void relay_restore_terminal(void)
 {
+	sigset_t set, before;
+
 	if (!terminal.changed)
 		return;
-	terminal.changed = 0;
-	tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal.saved);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTTOU);
+	pthread_sigmask(SIG_BLOCK, &set, &before);
+	tcsetattr(STDIN_FILENO, TCSANOW, &terminal.saved);
+	tcflush(STDIN_FILENO, TCIFLUSH); /* typed for the guest, not for the shell */
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	terminal.changed =
+		0; /* last: another thread's crash does it again rather than not at all */
 }
 
 static int terminal_raw(void)
@@ -190,17 +211,78 @@ static void relay_accept(struct loop_source *source, uint32_t events)
 
 static int open_socket(struct relay *relay, const char *path)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	const int fd = unixsock_listen(path, 1, SOCK_NONBLOCK);
 
-	if (strlen(path) >= sizeof(addr.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(addr.sun_path, path, strlen(path) + 1);
-	relay->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (relay->listener < 0 ||
-	    bind(relay->listener, (const struct sockaddr *)&addr, sizeof(addr)) != 0)
+	if (fd < 0)
+		return fd;
+	relay->listener = fd;
+	memcpy(relay->path, path, strlen(path) + 1); /* it fits into an address, so also here */
+	return 0;
+}
+
+/* ---- sinks that may block ---- */
+
+/* False: nobody is there any more. */
+static bool writer_put(struct relay *relay, const uint8_t *text, size_t left)
+{
+	while (left > 0) {
+		const ssize_t n = write(relay->sink, text, left);
+
+		if (n > 0) {
+			text += n;
+			left -= (size_t)n;
+		} else if (n < 0 && errno == EAGAIN) { /* somebody who shares it made it so */
+			poll(&relay->room, 1, -1);
+		} else if (n == 0 || errno != EINTR) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Until no box can write any more.  Can be cancelled anywhere, so it holds nothing and has no buffer
+ * on its stack, which a sanitizer would go on guarding. */
+static void *relay_writer(void *arg)
+{
+	struct relay *relay = arg;
+	uint8_t *text = relay->from_guest.buffer;
+
+	for (;;) {
+		const ssize_t n = read(relay->our_output, text, RELAY_BUFFER);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return NULL;
+		if (relay->sink >= 0 && !writer_put(relay, text, (size_t)n))
+			relay->sink = -1; /* what comes is dropped, the guest does not wait */
+	}
+}
+
+static int start_writer(struct relay *relay)
+{
+	int ret;
+
+	/* This end is ours alone; the box's is another description and stays as it is. */
+	if (fcntl(relay->our_output, F_SETFL, 0) != 0)
 		return -errno;
-	memcpy(relay->path, path, strlen(path) + 1);
-	return listen(relay->listener, 1) == 0 ? 0 : -errno;
+	ret = pthread_create(&relay->writer, NULL, relay_writer, relay);
+	relay->has_writer = ret == 0;
+	return -ret;
+}
+
+static void end_writer(struct relay *relay)
+{
+	struct timespec until;
+
+	cc_close(&relay->box_output); /* the last one, since the boxes are gone: it reads the end */
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += RELAY_LAST_S;
+	if (pthread_clockjoin_np(relay->writer, NULL, CLOCK_MONOTONIC, &until) != 0) {
+		pthread_cancel(relay->writer);
+		pthread_join(relay->writer, NULL);
+	}
+	relay->has_writer = false;
 }
 
 /* ---- open and close ---- */
@@ -225,7 +307,11 @@ static int open_endpoint(struct relay *relay, const struct run_endpoint *e, cons
 		return terminal_raw();
 	case ENDPOINT_FILE:
 		*what = "open the output file";
-		relay->client = open(e->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		/* Non-blocking for a FIFO without a reader, which then is an error. */
+		relay->client =
+			open(e->path,
+			     O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+			     0600);
 		return relay->client < 0 ? -errno : 0;
 	case ENDPOINT_UNIX:
 		*what = "listen on the socket";
@@ -262,19 +348,27 @@ int relay_open(struct relay *relay, const struct run_endpoint *e, const char **w
 int relay_start(struct relay *relay, struct loop *loop)
 {
 	const bool tty = relay->kind == ENDPOINT_TTY;
+	const bool threaded = tty || relay->kind == ENDPOINT_FILE;
+	int ret = 0;
 
 	relay->loop = loop;
+	relay->sink = tty ? STDOUT_FILENO : relay->client;
+	relay->room = (struct pollfd){ .fd = relay->sink, .events = POLLOUT };
 	way_init(relay, &relay->to_guest, tty ? STDIN_FILENO : -1, relay->our_input);
-	way_init(relay, &relay->from_guest, relay->our_output, tty ? STDOUT_FILENO : relay->client);
-	if (relay->listener >= 0 &&
-	    loop_add(loop, &relay->on_listener, relay->listener, EPOLLIN) != 0)
-		return -errno;
+	way_init(relay, &relay->from_guest, threaded ? -1 : relay->our_output, -1);
+	if (relay->listener >= 0)
+		ret = loop_add(loop, &relay->on_listener, relay->listener, EPOLLIN);
+	if (ret == 0 && threaded)
+		ret = start_writer(relay);
+	if (ret != 0)
+		return ret;
 	way_update(&relay->to_guest);
 	way_update(&relay->from_guest);
 	return 0;
 }
 
-/* What the guest said last must not be lost with the VM. */
+/* What the guest said last must not be lost with the VM: to a client of the socket, as far as it takes
+ * it at once. */
 static void relay_last_words(struct relay *relay)
 {
 	struct relay_way *way = &relay->from_guest;
@@ -291,7 +385,10 @@ static void relay_last_words(struct relay *relay)
 void relay_close(struct relay *relay)
 {
 	if (relay->loop != NULL) {
-		relay_last_words(relay);
+		if (relay->has_writer)
+			end_writer(relay);
+		else
+			relay_last_words(relay);
 		loop_remove(relay->loop, &relay->on_listener);
 		loop_remove(relay->loop, &relay->to_guest.in);
 		loop_remove(relay->loop, &relay->to_guest.out);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Relays: between what the operator named (terminal, file, socket) and the two pipes that a console or
- * serial box has.  No box ever holds a terminal.  Runs on a loop's thread; never blocks it.
+ * serial box has.  No box ever holds a terminal.  Runs on a loop's thread, which it never blocks:
+ * terminals and files are written by a thread of the relay's own.
  */
 #ifndef MAYFLY_CORE_RELAY_H
 #define MAYFLY_CORE_RELAY_H
 
+#include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -35,6 +38,10 @@ struct relay {
 	char path[OPTION_SOCKET_MAX]; /* of a socket that is ours to remove */
 	bool raw;                     /* the terminal is in raw mode */
 	bool escape;                  /* Ctrl-A was typed */
+	bool has_writer;
+	int sink;           /* the writer's; -1: gone */
+	struct pollfd room; /* for the case that somebody made it non-blocking */
+	pthread_t writer;   /* of a terminal or a file; else from_guest does it */
 	struct loop_source on_listener;
 	struct relay_way to_guest, from_guest;
 };
@@ -42,12 +49,14 @@ struct relay {
 /* In a terminal, Ctrl-A x asks the VMM to end (SIGTERM to itself), Ctrl-A Ctrl-A types Ctrl-A. */
 
 /* Opens the endpoint and makes the pipes; relay_start() begins to move bytes.  0 or -errno, with *what
- * naming the step (static text).  For ENDPOINT_OFF: output is dropped, there is no input. */
+ * naming the step (static text); unixsock_error() has words for it.  For ENDPOINT_OFF: output is
+ * dropped, there is no input. */
 int relay_open(struct relay *relay, const struct run_endpoint *endpoint, const char **what);
 /* On the loop's thread, or before it runs. 0 or -errno. */
 int relay_start(struct relay *relay, struct loop *loop);
-/* Closes everything, restores the terminal, removes the socket. What is still in the output pipe is
- * written first, as far as that goes without waiting. */
+/* Closes everything, restores the terminal, removes the socket.  No box may have the pipes any more.
+ * What is still in the output pipe is written first: to a terminal or file within two seconds, to a
+ * socket as far as that goes without waiting. */
 void relay_close(struct relay *relay);
 
 /* Puts the terminal back; async-signal-safe, harmless when nothing was changed. */

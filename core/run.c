@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -32,8 +33,8 @@ struct run {
 	struct api *api;
 	int log;
 	int signals;
+	int state_dir;
 	int pid_file;
-	char pid_path[OPTION_PATH_MAX + 16];
 	struct loop_source on_signal;
 };
 
@@ -60,13 +61,13 @@ static int start_spawner(struct run *run)
 static int open_log(struct run *run)
 {
 	if (run->options.log_file[0] != '\0') {
-		run->log = open(run->options.log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
-				0600);
+		run->log = log_open_file(run->options.log_file);
 		if (run->log < 0)
 			return complain("cannot open the log file %s", run->options.log_file,
-					-errno);
+					run->log);
 	}
 	log_open(run->log >= 0 ? run->log : STDERR_FILENO, (enum log_level)run->options.log_level);
+	log_show(run->options.log_show_level, run->options.log_show_origin);
 	return 0;
 }
 
@@ -93,55 +94,112 @@ static int state_defaults(struct run *run)
 	return 0;
 }
 
-/* Each part of the path that is missing; the last is the VM's own. */
+/* Each part of the path that is missing, 0700 whatever the umask; the last is the VM's own. */
 static int make_directories(char *path)
 {
-	for (char *p = strchr(path + 1, '/'); p != NULL; p = strchr(p + 1, '/')) {
-		*p = '\0';
-		const int ret = mkdir(path, 0700) != 0 && errno != EEXIST ? -errno : 0;
+	const mode_t mask = umask(077);
+	int ret = 0;
 
+	for (char *p = strchr(path + 1, '/'); p != NULL && ret == 0; p = strchr(p + 1, '/')) {
+		*p = '\0';
+		ret = mkdir(path, 0700) != 0 && errno != EEXIST ? -errno : 0;
 		*p = '/';
-		if (ret != 0)
-			return ret;
 	}
-	return mkdir(path, 0700) != 0 && errno != EEXIST ? -errno : 0;
+	if (ret == 0)
+		ret = mkdir(path, 0700) != 0 && errno != EEXIST ? -errno : 0;
+	umask(mask);
+	return ret;
+}
+
+__attribute__((format(printf, 1, 2))) static int refuse(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("mayfly run: the state directory ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputs(" give another --state-dir\n", stderr);
+	return -EPERM;
+}
+
+/* One that was there already may be anybody's: who can write into it can put a socket or a pid file
+ * in the place of ours. */
+static int check_directory(const struct run *run)
+{
+	const char *path = run->options.state_dir;
+	struct stat st;
+
+	if (fstat(run->state_dir, &st) != 0)
+		return complain("cannot look at the state directory %s", path, -errno);
+	if (st.st_uid != geteuid())
+		return refuse("%s belongs to user %u:", path, st.st_uid);
+	if (st.st_mode & (S_IWGRP | S_IWOTH))
+		return refuse("%s can be written by others (mode %04o): chmod it to 0700, or", path,
+			      st.st_mode & 07777);
+	return 0;
+}
+
+static int open_directory(struct run *run)
+{
+	char *path = run->options.state_dir;
+	int ret;
+
+	/* With a slash behind it a link would be followed. */
+	for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
+		path[n - 1] = '\0';
+	ret = make_directories(path);
+	if (ret != 0)
+		return complain("cannot make the state directory %s", path, ret);
+	run->state_dir = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (run->state_dir < 0 && (errno == ENOTDIR || errno == ELOOP))
+		return refuse("%s is no directory (a link is not followed):", path);
+	if (run->state_dir < 0)
+		return complain("cannot open the state directory %s", path, -errno);
+	return check_directory(run);
 }
 
 /* The pid file, locked for as long as the VM lives: two VMs cannot share a directory. */
-static int make_state(struct run *run)
+static int write_pid(struct run *run)
 {
-	struct run_options *o = &run->options;
+	const char *path = run->options.state_dir;
 	char text[16];
-	int ret = state_defaults(run);
 
-	if (ret != 0)
-		return ret;
-	ret = make_directories(o->state_dir);
-	if (ret != 0)
-		return complain("cannot make the state directory %s", o->state_dir, ret);
-	snprintf(run->pid_path, sizeof(run->pid_path), "%s/pid", o->state_dir);
-	run->pid_file = open(run->pid_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	run->pid_file =
+		openat(run->state_dir, "pid", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (run->pid_file < 0)
-		return complain("cannot write %s", run->pid_path, -errno);
+		return complain("cannot write %s/pid", path, -errno);
 	if (flock(run->pid_file, LOCK_EX | LOCK_NB) != 0) {
-		ret = complain("another VM runs in %s (choose another --id)", o->state_dir, -errno);
+		const int ret =
+			complain("another VM runs in %s (choose another --id)", path, -errno);
+
 		cc_close(&run->pid_file);
 		return ret;
 	}
 	snprintf(text, sizeof(text), "%d\n", getpid());
 	if (ftruncate(run->pid_file, 0) != 0 ||
 	    write(run->pid_file, text, strlen(text)) != (ssize_t)strlen(text))
-		return complain("cannot write %s", run->pid_path, -errno);
+		return complain("cannot write %s/pid", path, -errno);
 	return 0;
+}
+
+static int make_state(struct run *run)
+{
+	int ret = state_defaults(run);
+
+	if (ret == 0)
+		ret = open_directory(run);
+	return ret == 0 ? write_pid(run) : ret;
 }
 
 static void remove_state(struct run *run)
 {
-	if (run->pid_file < 0)
-		return;
-	unlink(run->pid_path);
-	rmdir(run->options.state_dir); /* stays when something of use is left in it */
+	if (run->pid_file >= 0) {
+		unlinkat(run->state_dir, "pid", 0);
+		rmdir(run->options.state_dir); /* stays when something of use is left in it */
+	}
 	cc_close(&run->pid_file);
+	cc_close(&run->state_dir);
 }
 
 /* ---- signals ---- */
@@ -158,26 +216,50 @@ static void on_signal(struct loop_source *source, uint32_t events)
 	}
 }
 
-/* A crash must leave the terminal as it was; then it happens as it would have. */
+/* The VMM's end must leave the terminal as it was; then it happens as it would have. */
 static void on_crash(int signal_number)
 {
-	relay_restore_terminal(); /* tcsetattr() is async-signal-safe: NOLINT(*signal-handler,cert-sig30-c) */
+	relay_restore_terminal(); /* async-signal-safe, all of it: NOLINT(*signal-handler,cert-sig30-c) */
 	signal(signal_number, SIG_DFL);
 	raise(signal_number);
 }
 
+/* Asked for by an operator, a terminal or a session: an orderly end. */
+static const int orderly[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+
+/* What ends no process by default, or is somebody else's: SIGRTMIN is the vCPUs'. */
+static bool signal_is_harmless(int number)
+{
+	static const int harmless[] = { SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP,  SIGTTIN,
+					SIGTTOU, SIGURG,  SIGKILL, SIGWINCH, SIGPIPE };
+
+	for (size_t i = 0; i < ARRAY_SIZE(harmless); i++)
+		if (harmless[i] == number)
+			return true;
+	return number >= 32 && number <= SIGRTMIN;
+}
+
+/* nohup and shells without job control ignore some for their children; so it stays.  SIGTERM is also
+ * what Ctrl-A x sends. */
+static bool signal_is_ignored(int number)
+{
+	struct sigaction now;
+
+	return number != SIGTERM && sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 static int take_signals(struct run *run)
 {
-	static const int crashes[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
 	sigset_t set;
 
-	for (size_t i = 0; i < ARRAY_SIZE(crashes); i++)
-		signal(crashes[i], on_crash);
-	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
+	for (size_t i = 0; i < ARRAY_SIZE(orderly); i++)
+		if (!signal_is_ignored(orderly[i]))
+			sigaddset(&set, orderly[i]);
+	for (int i = 1; i <= SIGRTMAX; i++)
+		if (!signal_is_harmless(i) && !signal_is_ignored(i) && !sigismember(&set, i))
+			signal(i, on_crash);
+	signal(SIGPIPE, SIG_IGN);
 	sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread: all inherit it */
 	run->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (run->signals < 0)
@@ -239,7 +321,7 @@ int run_main(const struct run_options *options)
 	if (run == NULL)
 		return EXIT_FAILURE;
 	run->options = *options;
-	run->log = run->signals = run->pid_file = -1;
+	run->log = run->signals = run->state_dir = run->pid_file = -1;
 	run->spawner.socket = run->spawner.pidfd = -1;
 	run->on_signal = (struct loop_source){ on_signal, -1 };
 	if (prepare(run) == 0 && begin(run) == 0) {

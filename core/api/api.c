@@ -11,12 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/api/internal.h"
-#include "core/cc.h"
+#include "core/unixsock.h"
 
 #define BODY_MAX (64u << 10)
 #define DRAIN_MAX (16u << 20) /* of a body that is too long: then the connection is closed */
@@ -103,56 +101,10 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **sl
 
 /* ---- the socket ---- */
 
-/* 0: the name is free now; -EADDRINUSE; -errno. */
-static int clear_name(const struct sockaddr_un *address)
-{
-	struct stat st;
-	cleanup_fd int fd = -1;
-
-	if (lstat(address->sun_path, &st) != 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(st.st_mode))
-		return -EADDRINUSE;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-	    errno != ECONNREFUSED)
-		return -EADDRINUSE;
-	return unlink(address->sun_path) == 0 || errno == ENOENT ? 0 : -errno;
-}
-
-/* A listening socket or -errno. */
-static int listen_at(const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	cleanup_fd int fd = -1;
-	int ret;
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(address.sun_path, path, strlen(path) + 1);
-	ret = clear_name(&address);
-	if (ret != 0)
-		return ret;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	/* The mode of the socket's inode is that of the file which bind() makes: never wider. */
-	if (fd < 0 || fchmod(fd, 0600) != 0 ||
-	    bind(fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
-		return -errno;
-	if (listen(fd, BACKLOG) != 0) {
-		ret = -errno;
-		unlink(path);
-		return ret;
-	}
-	return cc_take_fd(&fd);
-}
-
 static int fail(struct api *api, const char *path, int ret, struct option_error *error)
 {
 	snprintf(error->text, sizeof(error->text), "cannot listen at %.180s: %s", path,
-		 ret == -EADDRINUSE ? "something answers there, or it is not a socket"
-				    : strerror(-ret));
+		 unixsock_error(ret));
 	free(api);
 	return ret;
 }
@@ -165,7 +117,7 @@ int api_start(struct api **out, struct vmm *vmm, const char *path, struct option
 	*out = NULL;
 	if (api == NULL)
 		return fail(api, path, -ENOMEM, error);
-	fd = listen_at(path);
+	fd = unixsock_listen(path, BACKLOG, 0);
 	if (fd < 0)
 		return fail(api, path, fd, error);
 	snprintf(api->path, sizeof(api->path), "%s", path);

@@ -10,8 +10,8 @@
 
 struct api;
 
-/* Listens on `path`, mode 0600.  0; -EADDRINUSE: something answers there, or it is not a socket (a
- * socket that nobody answers on is replaced); -errno.  error has the line to print. */
+/* Listens on `path`, mode 0600: 0, or what unixsock_listen() says; -ENOMEM.  error has the line to
+ * print. */
 int api_start(struct api **out, struct vmm *vmm, const char *path, struct option_error *error);
 /* Ends all requests, removes the socket. */
 void api_stop(struct api *api);
