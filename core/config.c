@@ -122,6 +122,8 @@ static int section_put(struct run_options *o, const struct config_section *secti
 	if (defaults == NULL)
 		return -ENOMEM;
 	options_default(&run_set, defaults);
+	defaults->given = o->given;
+	run_streams(defaults);
 	return config_take(&section->table, object, o, defaults, error);
 }
 

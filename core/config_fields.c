@@ -329,14 +329,15 @@ static int check_keys(const struct config_table *table, const json_t *object,
 	return 0;
 }
 
-/* As if none of its keys had been given; nested tables describe the same struct. */
+/* As if none of its keys had been given. */
 static void table_reset(const struct config_table *table, void *base, const void *defaults)
 {
 	for (size_t i = 0; i < table->count; i++) {
 		const struct config_field *f = &table->fields[i];
 
 		if (f->table != NULL)
-			table_reset(f->table, base, defaults);
+			table_reset(f->table, (char *)base + f->offset,
+				    (const char *)defaults + f->offset);
 		else
 			memcpy((char *)base + f->offset, (const char *)defaults + f->offset,
 			       f->room);
@@ -355,7 +356,7 @@ static int field_take(const struct config_field *f, const json_t *value, void *b
 	else if (defaults == NULL || defaults == base)
 		ret = 0;
 	else if (f->table != NULL)
-		table_reset(f->table, base, defaults);
+		table_reset(f->table, (char *)base + f->offset, (const char *)defaults + f->offset);
 	else
 		memcpy((char *)base + f->offset, (const char *)defaults + f->offset, f->room);
 	return ret != 0 ? config_blame(error, f->key, ret) : 0;

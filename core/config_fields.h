@@ -55,6 +55,11 @@ extern const struct config_type config_choice;  /* uint32_t */
 extern const struct config_type config_object;  /* a struct, by f->table */
 extern const struct config_type config_bucket;  /* struct rate_limit */
 extern const struct config_type config_refused; /* nothing: known, not supported */
+extern const struct config_type config_level;   /* uint32_t, enum log_level */
+
+/* Of boot_args: option_text() less the words that would keep Linux from this machine's devices; the
+ * log says so. */
+option_parse_fn config_boot_args;
 
 #define CONFIG_NAMED (-EDOM) /* the message begins with a key */
 

@@ -5,7 +5,6 @@
 
 #include "core/cc.h"
 #include "core/config_fields.h"
-#include "core/log.h"
 #include "core/options.h"
 
 #define FIELD(struct_, field_)                                                                     \
@@ -29,7 +28,7 @@ static const struct config_field boot_fields[] = {
 	  TEXT(struct run_options, kernel),
 	  .min = 1 },
 	{ .key = "initrd_path", TEXT(struct run_options, initrd), .min = 1 },
-	{ .key = "boot_args", TEXT(struct run_options, cmdline) },
+	{ .key = "boot_args", .type = &config_text, RUN(cmdline), .parse = config_boot_args },
 };
 
 /* In the order of enum memory_pages; what comes after these only mayfly.memory.pages can say. */
@@ -48,7 +47,7 @@ static const struct config_field machine_fields[] = {
 	  RUN(memory.bytes),
 	  .min = RUN_MEMORY_MIN >> 20,
 	  .max = RUN_MEMORY_MAX >> 20 },
-	{ .key = "smt", .type = &config_false },
+	{ .key = "smt", .type = &config_bool, RUN(smt) },
 	{ .key = "track_dirty_pages", .type = &config_false },
 	{ .key = "huge_pages", .type = &config_choice, RUN(memory.pages), .names = huge_pages },
 	{ .key = "cpu_template", .type = &config_only, .only = "None" },
@@ -59,6 +58,10 @@ static int machine_check(void *object, struct option_error *error)
 	const struct run_options *o = object;
 	const uint64_t page = memory_page_bytes((enum memory_pages)o->memory.pages);
 
+	/* Of one CPU it says nothing, and clients say it by habit. */
+	if (o->smt && o->cpus > 1)
+		return option_fail(error, "smt: true is not supported with more than one vCPU: "
+					  "each is a core of its own");
 	return o->memory.bytes % page == 0
 		       ? 0
 		       : option_fail(error, "mem_size_mib: not a multiple of %lluM, the page size",
@@ -129,17 +132,11 @@ static const struct config_field serial_fields[] = {
 	REFUSED("rate_limiter"),
 };
 
-static const char *const levels[] = { [LOG_LEVEL_ERROR] = "Error",
-				      [LOG_LEVEL_WARN] = "Warning",
-				      [LOG_LEVEL_INFO] = "Info",
-				      [LOG_LEVEL_DEBUG] = "Debug",
-				      [LOG_LEVEL_DEBUG + 1] = NULL };
-
 static const struct config_field logger_fields[] = {
 	{ .key = "log_path", TEXT(struct run_options, log_file), .min = 1 },
-	{ .key = "level", .type = &config_choice, RUN(log_level), .names = levels },
-	{ .key = "show_level", .type = &config_false },
-	{ .key = "show_log_origin", .type = &config_false },
+	{ .key = "level", .type = &config_level, RUN(log_level) },
+	{ .key = "show_level", .type = &config_bool, RUN(log_show_level) },
+	{ .key = "show_log_origin", .type = &config_bool, RUN(log_show_origin) },
 	REFUSED("module"),
 };
 
@@ -153,7 +150,7 @@ static const struct config_field metrics_fields[] = {
 /* ---- ours ---- */
 
 static const char *const page_names[] = {
-#define PAGES_NAME(NAME, name, bytes) name,
+#define PAGES_NAME(NAME, name) name,
 	MEMORY_PAGES(PAGES_NAME)
 #undef PAGES_NAME
 		NULL,
@@ -206,29 +203,82 @@ static const struct config_field all_fields[] = {
 };
 static const struct config_table all_table = TABLE(all_fields, NULL);
 
-static const struct config_field disk_schedule_fields[] = {
+static int own_jitter_take(const struct config_field *f, const json_t *value, void *field,
+			   struct option_error *error)
+{
+	struct run_schedule *schedule = field;
+
+	schedule->has_jitter = true;
+	return config_part.take(f, value, &schedule->jitter_permille, error);
+}
+
+static json_t *own_jitter_give(const struct config_field *f, const void *field)
+{
+	const struct run_schedule *schedule = field;
+
+	return schedule->has_jitter ? config_part.give(f, &schedule->jitter_permille) : NULL;
+}
+
+static const struct config_type own_jitter = { own_jitter_take, own_jitter_give };
+static const struct config_field own_schedule_fields[] = {
 	{ .key = "every_s",
 	  .type = &config_seconds,
-	  FIELD(struct run_disk, rejuvenate_ms),
+	  FIELD(struct run_schedule, every_ms),
 	  .min = RUN_REJUVENATE_MIN,
 	  .max = RUN_REJUVENATE_MAX },
-	REFUSED("jitter"),
+	{ .key = "jitter", .type = &own_jitter },
 };
-static const struct config_table disk_schedule_table = TABLE(disk_schedule_fields, NULL);
+static const struct config_table own_schedule_table = TABLE(own_schedule_fields, NULL);
+static const struct config_field own_fields[] = {
+	{ .key = "rejuvenate", .type = &config_object, .table = &own_schedule_table },
+	REFUSED("hang_ms"),
+	REFUSED("poison_limit"),
+};
+static const struct config_table own_table = TABLE(own_fields, NULL); /* on struct run_schedule */
+
+static int count_take(const struct config_field *f, const json_t *value, void *field,
+		      struct option_error *error)
+{
+	return config_number.take(f, value, field, error);
+}
+
+/* One is nothing to speak of. */
+static json_t *count_give(const struct config_field *f, const void *field)
+{
+	return *(const uint32_t *)field != 1 ? config_number.give(f, field) : NULL;
+}
+
+static const struct config_type count = { count_take, count_give };
 static const struct config_field disk_fields[] = {
-	{ .key = "rejuvenate", .type = &config_object, .table = &disk_schedule_table },
+	{ .key = "rejuvenate",
+	  .type = &config_object,
+	  FIELD(struct run_disk, rejuvenate),
+	  .table = &own_schedule_table },
+	{ .key = "queues",
+	  .type = &count,
+	  FIELD(struct run_disk, queues),
+	  .min = 1,
+	  .max = BOX_QUEUES_MAX },
+	{ .key = "lanes",
+	  .type = &count,
+	  FIELD(struct run_disk, lanes),
+	  .min = 1,
+	  .max = BOX_QUEUES_MAX },
 	REFUSED("hang_ms"),
 	REFUSED("poison_limit"),
 };
 static const struct config_table disk_table = TABLE(disk_fields, NULL);
 
-static struct run_disk *find_disk(const struct run_options *o, const char *id)
+/* What a device of this id has of its own, and its table; NULL: there is no such device. */
+static void *own_find(struct run_options *o, const char *id, const struct config_table **table)
 {
+	*table = &disk_table;
 	for (uint32_t i = 0; i < o->disk_count; i++) {
 		if (strcmp(o->disks[i].id, id) == 0)
-			return (struct run_disk *)&o->disks[i];
+			return &o->disks[i];
 	}
-	return NULL;
+	*table = &own_table;
+	return run_own_schedule(o, id);
 }
 
 /* Keyed by id; `*` is every device. */
@@ -244,35 +294,49 @@ static int devices_take(const struct config_field *f, const json_t *value, void 
 	json_object_foreach((json_t *)value, id, device)
 	{
 		const bool all = strcmp(id, "*") == 0;
-		struct run_disk *disk = find_disk(field, id);
-
+		const struct config_table *table = &all_table;
+		void *own = all ? field : own_find(field, id, &table);
 		int ret;
 
-		if (!all && disk == NULL)
-			ret = option_fail(error, "no drive has this id, and other devices have "
-						 "nothing of their own to set");
+		if (own == NULL)
+			ret = option_fail(error, "no drive and no other device has this id");
 		else
-			ret = config_take(all ? &all_table : &disk_table, device,
-					  all ? field : (void *)disk, NULL, error);
+			ret = config_take(table, device, own, NULL, error);
 		if (ret != 0)
 			return config_blame(error, id, ret);
 	}
 	return 0;
 }
 
+static void own_give(const struct run_options *o, const char *id, json_t *devices)
+{
+	const struct config_table *table;
+	const void *own = own_find((struct run_options *)o, id, &table);
+	json_t *object = config_give(table, own);
+
+	if (json_object_size(object) != 0)
+		json_object_set_new(devices, id, object);
+	else
+		json_decref(object);
+}
+
 static json_t *devices_give(const struct config_field *f, const void *field)
 {
+	static const char *const ids[] = {
+#define OWN_ID(NAME, id) id,
+		OWN_DEVICES(OWN_ID)
+#undef OWN_ID
+	};
 	const struct run_options *o = field;
 	json_t *devices = json_object();
 
 	(void)f;
 	if (o->rejuvenate.every_ms != 0)
 		json_object_set_new(devices, "*", config_give(&all_table, o));
-	for (uint32_t i = 0; i < o->disk_count; i++) {
-		if (o->disks[i].rejuvenate_ms != 0)
-			json_object_set_new(devices, o->disks[i].id,
-					    config_give(&disk_table, &o->disks[i]));
-	}
+	for (uint32_t i = 0; i < o->disk_count; i++)
+		own_give(o, o->disks[i].id, devices);
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+		own_give(o, ids[i], devices);
 	if (json_object_size(devices) != 0)
 		return devices;
 	json_decref(devices);

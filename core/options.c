@@ -10,14 +10,18 @@
 #include <unistd.h>
 
 #include "core/box/box.h"
+#include "core/bus/pci.h"
 #include "core/cc.h"
 #include "core/log.h"
 #include "core/machine/layout.h"
+#include "core/machine/memmap.h"
 #include "devmodel/abi/seal.h"
 
 _Static_assert(RUN_DEATHS_MAX == DEVICE_DEATHS_MAX, "what the supervisor can remember");
 _Static_assert(RUN_CPUS_MAX == LAYOUT_CPUS_MAX, "what the guest's tables have room for");
 _Static_assert(OPTION_ID_MAX == DEVICE_ID_MAX, "ids are device ids");
+_Static_assert(RUN_DISKS_MAX == PCI_SLOTS - 1, "but for the host bridge");
+_Static_assert(BOX_QUEUES_MAX <= DEVICE_LANES_MAX, "a lane a queue");
 
 #define OPTION_LINE(NAME, name_, json_, arg_, fallback_, how_, text_)                              \
 	{ .name = (name_),                                                                         \
@@ -149,7 +153,7 @@ void option_seal_text(const struct run_seal *seal, char text[OPTION_SEAL_TEXT_MA
 #define MIB (1ull << 20)
 
 static const char *const memory_pages_names[] = {
-#define PAGES_NAME(NAME, name, bytes) name,
+#define PAGES_NAME(NAME, name) name,
 	MEMORY_PAGES(PAGES_NAME)
 #undef PAGES_NAME
 		NULL,
@@ -157,19 +161,16 @@ static const char *const memory_pages_names[] = {
 
 uint64_t memory_page_bytes(enum memory_pages pages)
 {
-	static const uint64_t bytes[] = {
-#define PAGES_BYTES(NAME, name, bytes) bytes,
-		MEMORY_PAGES(PAGES_BYTES)
-#undef PAGES_BYTES
-	};
+#define PAGES_SAME(NAME, name)                                                                     \
+	_Static_assert((int)MEMORY_PAGES_##NAME == (int)MEM_PAGES_##NAME, "the same kinds");
+	MEMORY_PAGES(PAGES_SAME)
+#undef PAGES_SAME
 
-	CHECK(pages < MEMORY_PAGES_COUNT);
-	return bytes[pages];
+	return memmap_page_bytes((enum mem_pages)pages);
 }
 
-static int memory_check(void *out, struct option_error *error)
+static int memory_size_check(const struct run_memory *m, struct option_error *error)
 {
-	struct run_memory *m = out;
 	const uint64_t page = memory_page_bytes(m->pages);
 	const uint64_t unit = page > MIB ? page : MIB;
 
@@ -177,9 +178,16 @@ static int memory_check(void *out, struct option_error *error)
 		return option_fail(error, "size must be a multiple of %lluM%s",
 				   (unsigned long long)(unit / MIB),
 				   page > MIB ? ", the page size" : "");
+	return 0;
+}
+
+static int memory_check(void *out, struct option_error *error)
+{
+	struct run_memory *m = out;
+
 	if (!OPTION_GIVEN(m, OPTION_MEMORY_NODE))
 		m->node = RUN_NODE_ANY;
-	return 0;
+	return memory_size_check(m, error);
 }
 
 #define OPTION_STRUCT struct run_memory
@@ -209,9 +217,13 @@ static const struct option_set rejuvenate_set = {
 	.positional = 1,
 };
 
-/* Ids of devices that have one of their own, whether they are there or not. */
+/* Ids of devices that have one of their own, whether they are there or not; OWN_DEVICES first. */
 static const char *const own_ids[] = {
-	"console", "serial", "rtc", "rng", "balloon", "mem0", "vsock"
+#define OWN_ID(NAME, id) id,
+	OWN_DEVICES(OWN_ID)
+#undef OWN_ID
+		"rtc",
+	"balloon", "mem0", "vsock"
 };
 
 bool option_id_reserved(const char *id)
@@ -221,6 +233,32 @@ bool option_id_reserved(const char *id)
 			return true;
 	}
 	return false;
+}
+
+struct run_schedule *run_own_schedule(struct run_options *run, const char *id)
+{
+	for (uint32_t i = 0; i < run->disk_count; i++) {
+		if (strcmp(run->disks[i].id, id) == 0)
+			return &run->disks[i].rejuvenate;
+	}
+	for (uint32_t i = 0; i < OWN_DEVICE_COUNT; i++) {
+		if (strcmp(own_ids[i], id) == 0)
+			return &run->own[i];
+	}
+	return NULL;
+}
+
+struct run_schedule run_schedule_of(const struct run_options *run, const char *id)
+{
+	const struct run_schedule *own = run_own_schedule((struct run_options *)run, id);
+	struct run_schedule schedule = { run->rejuvenate.every_ms, true,
+					 run->rejuvenate.jitter_permille };
+
+	if (own != NULL && own->every_ms != 0)
+		schedule.every_ms = own->every_ms;
+	if (own != NULL && own->has_jitter)
+		schedule.jitter_permille = own->jitter_permille;
+	return schedule;
 }
 
 static int disk_ids_check(const struct run_options *run, struct option_error *error)
@@ -238,11 +276,38 @@ static int disk_ids_check(const struct run_options *run, struct option_error *er
 	return 0;
 }
 
+/* A slot for each, and one for the host bridge. */
+static int slots_check(const struct run_options *run, struct option_error *error)
+{
+	const uint32_t others = (run->rng ? 1u : 0) + (run->console.kind != ENDPOINT_OFF ? 1u : 0);
+
+	if (run->disk_count + others < PCI_SLOTS)
+		return 0;
+	return option_fail(error,
+			   "--disk: no PCI slot is left for '%s': %d for disks, entropy "
+			   "device and console",
+			   run->disks[run->disk_count - 1].id, PCI_SLOTS - 1);
+}
+
+static int lanes_check(const struct run_options *run, struct option_error *error)
+{
+	for (uint32_t i = 0; i < run->disk_count; i++) {
+		const struct run_disk *disk = &run->disks[i];
+
+		if (disk->lanes > disk->queues)
+			return option_fail(error, "--disk: %s: lanes=%u is more than queues=%u",
+					   disk->id, disk->lanes, disk->queues);
+	}
+	return 0;
+}
+
 /* ---- run ---- */
 
 static const char *const log_level_names[] = {
-	[LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARN] = "warn",    [LOG_LEVEL_INFO] = "info",
-	[LOG_LEVEL_DEBUG] = "debug", [LOG_LEVEL_DEBUG + 1] = NULL,
+#define LEVEL_NAME(NAME, name) name,
+	LOG_LEVELS(LEVEL_NAME)
+#undef LEVEL_NAME
+		NULL,
 };
 
 #define OPTION_STRUCT struct run_options
@@ -261,26 +326,48 @@ static int run_boot_check(const struct run_options *run, struct option_error *er
 	return 0;
 }
 
-static int run_check(void *out, struct option_error *error)
+void run_streams(struct run_options *run)
 {
-	struct run_options *run = out;
-	int ret;
+	const uint64_t ours =
+		1ull << OPTION_RUN_KERNEL | 1ull << OPTION_RUN_CONSOLE | 1ull << OPTION_RUN_SERIAL;
 
-	if (!OPTION_GIVEN(run, OPTION_RUN_CONSOLE))
+	if (!(run->given & ours)) {
+		run->console.kind = ENDPOINT_OFF;
+		if (run->serial.kind == ENDPOINT_OFF) /* not a file already */
+			run->serial.kind = ENDPOINT_TTY;
+	} else if (!OPTION_GIVEN(run, OPTION_RUN_CONSOLE)) {
 		run->console.kind = run->serial.kind == ENDPOINT_TTY ? ENDPOINT_OFF : ENDPOINT_TTY;
-	if (run->console.kind == ENDPOINT_TTY && run->serial.kind == ENDPOINT_TTY)
-		return option_fail(error, "--serial: the console has the tty already");
-	if (run->id[0] == '\0')
-		snprintf(run->id, sizeof(run->id), "vm%d", getpid());
-	/* Also for what no option's parser has seen: defaults, a file. */
-	ret = memory_check(&run->memory, error);
+	}
+}
+
+int run_consistent(const struct run_options *run, struct option_error *error)
+{
+	int ret = memory_size_check(&run->memory, error);
+
 	if (ret != 0) {
 		const struct option_error inner = *error;
 
 		return option_fail(error, "--memory: %.200s", inner.text);
 	}
+	ret = disk_ids_check(run, error);
+	if (ret == 0)
+		ret = slots_check(run, error);
+	return ret == 0 ? lanes_check(run, error) : ret;
+}
+
+static int run_check(void *out, struct option_error *error)
+{
+	struct run_options *run = out;
+	int ret;
+
+	run_streams(run);
+	if (run->console.kind == ENDPOINT_TTY && run->serial.kind == ENDPOINT_TTY)
+		return option_fail(error, "--serial: the console has the tty already");
+	if (run->id[0] == '\0')
+		snprintf(run->id, sizeof(run->id), "vm%d", getpid());
+	(void)memory_check(&run->memory, error); /* the node; what is wrong is said below */
 	ret = run_boot_check(run, error);
-	return ret != 0 ? ret : disk_ids_check(run, error);
+	return ret != 0 ? ret : run_consistent(run, error);
 }
 
 /* As Firecracker does it, which has the root device first, too. */

@@ -21,7 +21,7 @@
 #define OPTION_SOCKET_MAX 108   /* of sockaddr_un */
 #define OPTION_CMDLINE_MAX 2048 /* COMMAND_LINE_SIZE of Linux on x86 */
 #define OPTION_ID_MAX 64
-#define RUN_DISKS_MAX 32
+#define RUN_DISKS_MAX 31 /* slots on the PCI bus; entropy device and console take one each */
 #define RUN_CPUS_MAX 32
 #define RUN_MEMORY_MIN (16ull << 20)
 #define RUN_MEMORY_MAX (16ull << 40)
@@ -51,15 +51,15 @@
 
 /* ---- --memory ---- */
 
-/* NAME, name, bytes a page (0: the kernel's choice). */
+/* NAME, name; what each is, core/machine/memmap.c knows. */
 #define MEMORY_PAGES(X)                                                                            \
-	X(4K, "4k", 4096)                                                                          \
-	X(THP, "thp", 4096)                                                                        \
-	X(2M, "2m", 2u << 20)                                                                      \
-	X(1G, "1g", 1u << 30)
+	X(4K, "4k")                                                                                \
+	X(THP, "thp")                                                                              \
+	X(2M, "2m")                                                                                \
+	X(1G, "1g")
 
 enum memory_pages {
-#define MEMORY_PAGES_ENUM(NAME, name, bytes) MEMORY_PAGES_##NAME,
+#define MEMORY_PAGES_ENUM(NAME, name) MEMORY_PAGES_##NAME,
 	MEMORY_PAGES(MEMORY_PAGES_ENUM)
 #undef MEMORY_PAGES_ENUM
 		MEMORY_PAGES_COUNT
@@ -98,6 +98,26 @@ struct run_rejuvenate {
 	uint32_t jitter_permille;
 };
 
+/* What one device has of its own; the rest is as for all. */
+struct run_schedule {
+	uint64_t every_ms; /* 0: as all devices */
+	bool has_jitter;
+	uint32_t jitter_permille;
+};
+
+/* Devices that have an id of their own, and can have a schedule of their own: NAME, id. */
+#define OWN_DEVICES(X)                                                                             \
+	X(CONSOLE, "console")                                                                      \
+	X(SERIAL, "serial")                                                                        \
+	X(RNG, "rng")
+
+enum own_device {
+#define OWN_DEVICE_ENUM(NAME, id) OWN_DEVICE_##NAME,
+	OWN_DEVICES(OWN_DEVICE_ENUM)
+#undef OWN_DEVICE_ENUM
+		OWN_DEVICE_COUNT
+};
+
 /* ---- --disk ---- */
 
 #define DISK_OPTIONS(X)                                                                            \
@@ -109,10 +129,13 @@ struct run_rejuvenate {
 	  "opened for reading only, and the guest is told")                                        \
 	X(DIRECT, "direct", NULL, NULL, NULL, OPTION_FLAG(direct),                                 \
 	  "past the host's page cache (O_DIRECT)")                                                 \
-	X(QUEUES, "queues", NULL, "N", "1", OPTION_RANGE(number, queues, 1, BOX_QUEUES_MAX),       \
-	  "request queues")                                                                        \
+	X(QUEUES, "queues", "mayfly.devices.ID.queues", "N", "1",                                  \
+	  OPTION_RANGE(number, queues, 1, BOX_QUEUES_MAX), "request queues")                       \
+	X(LANES, "lanes", "mayfly.devices.ID.lanes", "N", "1",                                     \
+	  OPTION_RANGE(number, lanes, 1, BOX_QUEUES_MAX),                                          \
+	  "processes that share its queues, at most one a queue")                                  \
 	X(REJUVENATE, "rejuvenate", "mayfly.devices.ID.rejuvenate.every_s", "DURATION", NULL,      \
-	  OPTION_RANGE(duration, rejuvenate_ms, RUN_REJUVENATE_MIN, RUN_REJUVENATE_MAX),           \
+	  OPTION_RANGE(duration, rejuvenate.every_ms, RUN_REJUVENATE_MIN, RUN_REJUVENATE_MAX),     \
 	  "as --rejuvenate, for this device alone")
 
 #define RUN_PARTUUID_MAX 64
@@ -124,8 +147,9 @@ enum disk_cache {
 
 struct run_disk {
 	uint64_t given;
-	uint64_t rejuvenate_ms; /* 0: as all devices */
+	struct run_schedule rejuvenate;
 	uint32_t queues;
+	uint32_t lanes;
 	bool readonly;
 	bool direct;
 	/* By the configuration file or the API only. */
@@ -179,7 +203,8 @@ struct run_seal {
 	X(INITRD, "initrd", "boot-source.initrd_path", "FILE", NULL, OPTION_TEXT(initrd, 1),       \
 	  "initial file system")                                                                   \
 	X(CMDLINE, "cmdline", "boot-source.boot_args", "TEXT", NULL, OPTION_TEXT(cmdline, 0),      \
-	  "the kernel's command line")                                                             \
+	  "the kernel's command line; boot_args of a file or the API are taken without pci=off "   \
+	  "and noapic")                                                                            \
 	X(CPUS, "cpus", "machine-config.vcpu_count", "N", "1",                                     \
 	  OPTION_RANGE(number, cpus, 1, RUN_CPUS_MAX), "virtual CPUs")                             \
 	X(MEMORY, "memory", NULL, "SIZE[,KEY=VALUE..]", NULL, OPTION_GROUP(memory, memory_set),    \
@@ -189,8 +214,10 @@ struct run_seal {
 	X(CONSOLE, "console", NULL, "tty|file:FILE|unix:SOCKET|off", NULL,                         \
 	  OPTION_OTHER(option_endpoint, console),                                                  \
 	  "where the virtio console leads; tty unless given, off if the serial port has the tty")  \
-	X(SERIAL, "serial", "serial.serial_out_path", "tty|file:FILE|unix:SOCKET|off", "off",      \
-	  OPTION_OTHER(option_endpoint, serial), "where the serial port COM1 leads")               \
+	X(SERIAL, "serial", "serial.serial_out_path", "tty|file:FILE|unix:SOCKET|off", NULL,       \
+	  OPTION_OTHER(option_endpoint, serial),                                                   \
+	  "where the serial port COM1 leads; off unless given, but tty, and the console off, if "  \
+	  "none of --kernel, --console and --serial is (as Firecracker has it)")                   \
 	X(RNG, "rng", "entropy", NULL, NULL, OPTION_FLAG(rng), "a virtio entropy device")          \
 	X(API_SOCKET, "api-socket", NULL, "SOCKET", NULL, OPTION_TEXT(api_socket, 1),              \
 	  "where the API listens; api.sock in the state directory unless given")                   \
@@ -203,7 +230,7 @@ struct run_seal {
 	  "given")                                                                                 \
 	X(LOG_FILE, "log-file", "logger.log_path", "FILE", NULL, OPTION_TEXT(log_file, 1),         \
 	  "appended to; standard error unless given")                                              \
-	X(LOG_LEVEL, "log-level", "logger.level", "error|warn|info|debug", "warn",                 \
+	X(LOG_LEVEL, "log-level", "logger.level", "off|error|warn|info|debug", "warn",             \
 	  OPTION_CHOICE(log_level, log_level_names), "how much is logged")                         \
 	X(REJUVENATE, "rejuvenate", NULL, "DURATION[,jitter=FRACTION]", NULL,                      \
 	  OPTION_GROUP(rejuvenate, rejuvenate_set),                                                \
@@ -223,6 +250,7 @@ struct run_options {
 	char initrd[OPTION_PATH_MAX];
 	char cmdline[OPTION_CMDLINE_MAX];
 	uint32_t cpus;
+	bool smt; /* by configuration file or API only, and only with one CPU: then it says nothing */
 	struct run_memory memory;
 	struct run_disk disks[RUN_DISKS_MAX];
 	uint32_t disk_count;
@@ -234,9 +262,13 @@ struct run_options {
 	char id[OPTION_ID_MAX + 1];
 	char state_dir[OPTION_PATH_MAX];
 	char log_file[OPTION_PATH_MAX];
-	uint32_t log_level;                 /* enum log_level */
-	char metrics_path[OPTION_PATH_MAX]; /* by configuration file or API only */
+	uint32_t log_level; /* enum log_level */
+	/* By configuration file or API only. */
+	bool log_show_level;
+	bool log_show_origin;
+	char metrics_path[OPTION_PATH_MAX];
 	struct run_rejuvenate rejuvenate;
+	struct run_schedule own[OWN_DEVICE_COUNT];
 	struct run_budget death_budget;
 	struct run_seal require_seal;
 	bool no_reboot;
@@ -292,6 +324,16 @@ void option_seal_text(const struct run_seal *seal, char text[OPTION_SEAL_TEXT_MA
 /* Whether it is the id of a device that is no disk, there or not. */
 bool option_id_reserved(const char *id);
 
+/* Where console and serial port lead when it was not said.  By the command line alone: the console
+ * to the tty.  Else, where the kernel is the configuration's or the API's, as Firecracker: the serial
+ * port to the tty, no console. */
+void run_streams(struct run_options *run);
+
+/* What the device of this id has of its own: a disk, or one of OWN_DEVICES; NULL: neither. */
+struct run_schedule *run_own_schedule(struct run_options *run, const char *id);
+/* What a device goes by: complete, every_ms 0: never. */
+struct run_schedule run_schedule_of(const struct run_options *run, const char *id);
+
 /* The kernel's command line, with what the root device adds. 0, or -E2BIG. */
 int run_cmdline(const struct run_options *options, char text[OPTION_CMDLINE_MAX]);
 
@@ -300,7 +342,11 @@ extern const struct option_set disk_set; /* of --disk */
 extern const struct option_set doctor_set;
 extern const struct option_set ctl_set;
 
-/* Bytes of a page as the host gives it; thp: the smallest. */
+/* What must hold between options, however they came: at the end of a command line and of a file, and
+ * before the start, since the API changes one thing at a time. */
+int run_consistent(const struct run_options *run, struct option_error *error);
+
+/* What the size of memory must be a multiple of. */
 uint64_t memory_page_bytes(enum memory_pages pages);
 
 #endif

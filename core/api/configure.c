@@ -4,7 +4,6 @@
  * once the VM was started nothing can be changed any more (409).
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,15 +82,17 @@ static int open_log(struct api_call *call, const struct run_options *options,
 	if (named && call->state->log >= 0)
 		return option_fail(error, "log_path: was set before");
 	if (named) {
-		call->state->log = open(options->log_file,
-					O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
-		if (call->state->log < 0)
+		const int fd = log_open_file(options->log_file);
+
+		if (fd < 0)
 			return option_fail(error, "log_path: cannot open %.160s: %s",
-					   options->log_file, strerror(errno));
-		log_open(call->state->log, (enum log_level)options->log_level);
+					   options->log_file, strerror(-fd));
+		call->state->log = fd;
+		log_open(fd, (enum log_level)options->log_level);
 	} else {
 		log_set_level((enum log_level)options->log_level);
 	}
+	log_show(options->log_show_level, options->log_show_origin);
 	return 0;
 }
 

@@ -65,6 +65,24 @@ static void replacements(const struct metrics *m)
 	}
 }
 
+static void deaths(const struct metrics *m)
+{
+	family(m, "mayfly_deaths_total", "counter",
+	       "Generations that had to be fenced: each begins a recovery, or ends in quarantine.");
+	for (uint32_t i = 0; i < m->count; i++) {
+		for (uint32_t r = 0; r < REPLACE_REASON_COUNT; r++) {
+			const uint64_t n = m->status[i].deaths_by_reason[r];
+
+			/* Nobody dies of a plan. */
+			if (n != 0 || !replace_reason_planned((enum replace_reason)r))
+				fprintf(m->out,
+					"mayfly_deaths_total{device=\"%s\",reason=\"%s\"} %llu\n",
+					m->infos[i].id, replace_reason_name((enum replace_reason)r),
+					(unsigned long long)n);
+		}
+	}
+}
+
 static void histogram(const struct metrics *m, const char *name, const char *labels,
 		      const struct device_histogram *h)
 {
@@ -116,6 +134,7 @@ static void write_all(struct metrics *m, struct vmm *vmm)
 	family(m, "mayfly_epoch", "gauge", "The epoch of guest memory; 0: the VM was not started.");
 	fprintf(m->out, "mayfly_epoch %u\n", vmm_epoch(vmm));
 	replacements(m);
+	deaths(m);
 	times(m);
 	numbers(m);
 }

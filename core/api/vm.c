@@ -23,9 +23,13 @@ void api_get_root(struct api_call *call)
 				   MAYFLY_VERSION, "app_name", "mayfly"));
 }
 
+/* The release whose API this one follows: what clients that look at it are written for. */
+#define FIRECRACKER_VERSION "1.14.0"
+
 void api_get_version(struct api_call *call)
 {
-	api_answer(call, json_pack("{s:s}", "vmm_version", MAYFLY_VERSION));
+	api_answer(call, json_pack("{s:s, s:s}", "firecracker_version", FIRECRACKER_VERSION,
+				   "vmm_version", MAYFLY_VERSION));
 }
 
 /* 204, or what came of it in words. */

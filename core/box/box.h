@@ -162,6 +162,7 @@ struct device_status {
 	uint64_t standby_verify_ns; /* the check from outside */
 	uint64_t age_ns;
 	uint64_t replacements[REPLACE_REASON_COUNT];
+	uint64_t deaths_by_reason[REPLACE_REASON_COUNT]; /* all there ever were */
 	uint64_t cold;
 	uint64_t stalls; /* fences that were overdue */
 	uint32_t deaths_in_window;

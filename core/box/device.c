@@ -392,6 +392,7 @@ static void device_do_recover(struct device *dev)
 	struct replace_request *request = dev->passage.live ? dev->passage.request : NULL;
 
 	dev->deaths[dev->death_count++ % ARRAY_SIZE(dev->deaths)] = now_ns();
+	dev->deaths_by_reason[dev->suspicion]++;
 	dev->passage = (struct passage){
 		.live = true,
 		.from = dev->active->number,

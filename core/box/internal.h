@@ -165,6 +165,7 @@ struct device {
 
 	uint64_t generations; /* numbers given so far */
 	uint64_t replaced[REPLACE_REASON_COUNT];
+	uint64_t deaths_by_reason[REPLACE_REASON_COUNT];
 	uint64_t cold, stalls;
 	uint32_t samples;
 	uint32_t switch_us[DEVICE_SAMPLES], drain_us[DEVICE_SAMPLES];

@@ -503,6 +503,7 @@ static void call_status(void *arg)
 		s->standby_verify_ns = dev->standby->boxes[0].verify_ns;
 	}
 	memcpy(s->replacements, dev->replaced, sizeof(s->replacements));
+	memcpy(s->deaths_by_reason, dev->deaths_by_reason, sizeof(s->deaths_by_reason));
 	memcpy(s->switch_us, dev->switch_us, sizeof(s->switch_us));
 	memcpy(s->drain_us, dev->drain_us, sizeof(s->drain_us));
 	memcpy(s->switches, dev->switches, sizeof(s->switches));

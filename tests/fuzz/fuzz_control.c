@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dev: blk */
-/* with: core/box/box.c core/box/channel.c core/box/table.c */
+/* with: core/box/box.c core/box/channel.c core/box/record.c core/box/table.c */
 /*
  * Any bytes on the control socket, from either end.
  *
@@ -214,9 +214,9 @@ static bool look(void)
 	return proven;
 }
 
-void log_write(enum log_level level, const char *fmt, ...)
+void log_write(enum log_level level, const char *origin, const char *fmt, ...)
 {
-	(void)level, (void)fmt;
+	(void)level, (void)origin, (void)fmt;
 }
 
 int loop_add(struct loop *loop, struct loop_source *source, int fd, uint32_t events)

@@ -67,8 +67,6 @@ static void test_defaults(void **state)
 	assert_int_equal(run.memory.pages, MEMORY_PAGES_4K);
 	assert_int_equal(run.memory.node, RUN_NODE_ANY);
 	assert_int_equal(run.disk_count, 0);
-	assert_int_equal(run.console.kind, ENDPOINT_TTY);
-	assert_int_equal(run.serial.kind, ENDPOINT_OFF);
 	assert_int_equal(run.log_level, LOG_LEVEL_WARN);
 	assert_int_equal(run.rejuvenate.every_ms, 0);
 	assert_int_equal(run.rejuvenate.jitter_permille, 200);
@@ -102,12 +100,12 @@ static void test_everything(void **state)
 	assert_string_equal(run.disks[0].path, "/a=b");
 	assert_true(run.disks[0].readonly && run.disks[0].direct);
 	assert_int_equal(run.disks[0].queues, 4);
-	assert_int_equal(run.disks[0].rejuvenate_ms, 30000);
+	assert_int_equal(run.disks[0].rejuvenate.every_ms, 30000);
 	assert_string_equal(run.disks[1].id, "D-2_x");
 	assert_string_equal(run.disks[1].path, "/b");
 	assert_false(run.disks[1].readonly || run.disks[1].direct);
 	assert_int_equal(run.disks[1].queues, 1);
-	assert_int_equal(run.disks[1].rejuvenate_ms, 0);
+	assert_int_equal(run.disks[1].rejuvenate.every_ms, 0);
 	assert_int_equal(run.console.kind, ENDPOINT_FILE);
 	assert_string_equal(run.console.path, "/c");
 	assert_int_equal(run.serial.kind, ENDPOINT_UNIX);
@@ -219,7 +217,7 @@ static void test_numbers(void **state)
 	refuses("--cpus 0x2", "--cpus: '0x2' is not a number");
 	refuses("--cpus=", "--cpus: '' is not a number");
 	refuses("--disk id=a,path=/a,queues=17", "--disk: queues: 17 is not between 1 and 16");
-	refuses("--log-level loud", "--log-level: 'loud' is not error, warn, info or debug");
+	refuses("--log-level loud", "--log-level: 'loud' is not off, error, warn, info or debug");
 	refuses("--memory 1G,pages=4m", "--memory: pages: '4m' is not 4k, thp, 2m or 1g");
 }
 
@@ -231,6 +229,8 @@ static void test_memory_rules(void **state)
 	assert_int_equal(memory_page_bytes(MEMORY_PAGES_1G), 1u << 30);
 	refuses("--memory 16777217", "--memory: size must be a multiple of 1M");
 	refuses("--memory 33M,pages=2m", "--memory: size must be a multiple of 2M, the page size");
+	refuses("--memory 33M,pages=thp", "--memory: size must be a multiple of 2M, the page size");
+	takes("--memory 33M,pages=4k");
 	refuses("--memory 1536M,pages=1g",
 		"--memory: size must be a multiple of 1024M, the page size");
 	refuses("--memory 1G,max=2G", "--memory: max: unknown key");
@@ -260,9 +260,24 @@ static void test_disk_rules(void **state)
 		n += (size_t)snprintf(line + n, sizeof(line) - n, "--disk=id=d%d,path=/d%d ", i, i);
 	takes(line);
 	assert_int_equal(run.disk_count, RUN_DISKS_MAX);
-	assert_string_equal(run.disks[RUN_DISKS_MAX - 1].path, "/d31");
+	assert_string_equal(run.disks[RUN_DISKS_MAX - 1].path, "/d30");
 	snprintf(line + n, sizeof(line) - n, "--disk=id=more,path=/m");
-	refuses(line, "--disk: given more than 32 times");
+	refuses(line, "--disk: given more than 31 times");
+	/* A slot of the bus is for one device. */
+	snprintf(line + n, sizeof(line) - n, "--rng");
+	refuses(line, "--disk: no PCI slot is left for 'd30': 31 for disks, entropy device and "
+		      "console");
+	snprintf(line + n, sizeof(line) - n, "--console=tty");
+	refuses(line, "--disk: no PCI slot is left for 'd30': 31 for disks, entropy device and "
+		      "console");
+	snprintf(line + n, sizeof(line) - n, "--serial=tty");
+	takes(line);
+	takes("--disk id=a,path=/a,queues=2,lanes=2");
+	assert_int_equal(run.disks[0].lanes, 2);
+	takes("--disk id=a,path=/a,queues=2");
+	assert_int_equal(run.disks[0].lanes, 1);
+	refuses("--disk id=a,path=/a,lanes=2", "--disk: a: lanes=2 is more than queues=1");
+	refuses("--disk id=a,path=/a,lanes=0", "--disk: lanes: 0 is not between 1 and 16");
 }
 
 static void test_ids(void **state)
@@ -289,6 +304,17 @@ static void test_endpoints(void **state)
 	char line[256];
 
 	(void)state;
+	takes("--kernel /k");
+	assert_int_equal(run.console.kind, ENDPOINT_TTY);
+	assert_int_equal(run.serial.kind, ENDPOINT_OFF);
+	/* The kernel is the API's or the file's: as Firecracker has it. */
+	takes("--config /c");
+	assert_int_equal(run.console.kind, ENDPOINT_OFF);
+	assert_int_equal(run.serial.kind, ENDPOINT_TTY);
+	takes("--console off");
+	assert_int_equal(run.serial.kind, ENDPOINT_OFF);
+	takes("--serial file:/s");
+	assert_int_equal(run.console.kind, ENDPOINT_TTY);
 	takes("--serial tty");
 	assert_int_equal(run.console.kind, ENDPOINT_OFF);
 	takes("--serial tty --console off");

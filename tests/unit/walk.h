@@ -304,10 +304,11 @@ struct loop {
 	char unused;
 };
 
-void log_write(enum log_level level, const char *fmt, ...)
+void log_write(enum log_level level, const char *origin, const char *fmt, ...)
 {
 	va_list ap;
 
+	(void)origin;
 	if (!walk.loud)
 		return;
 	va_start(ap, fmt);
