@@ -19,11 +19,14 @@
 #include "core/cc.h"
 #include "core/log.h"
 #include "core/machine/machine.h"
+#include "core/ration.h"
 #include "core/vmm_device.h"
-#include "devmodel/abi/seal.h"
 
 #define VMM_DEVICES_MAX (RUN_DISKS_MAX + 3)
 #define EXIT_CRASHED 3
+
+/* A reset costs the host a generation of each device that served, and a line in the log. */
+static const struct ration reset_ration = { .burst = 5, .period_ns = NS_PER_S };
 
 struct vmm {
 	pthread_mutex_t lock;
@@ -32,6 +35,9 @@ struct vmm {
 	struct loop *loop;
 	enum vmm_state state;
 	int exit_status;
+	bool awaits_reset; /* the guest has ended, and it is not its turn yet: no vCPU may run */
+	struct loop_timer reset_timer;
+	uint64_t reset_due_ns; /* of ration_take() */
 
 	struct machine machine;
 	bool has_machine;
@@ -135,37 +141,20 @@ static int open_kernel(struct vmm *vmm, struct option_error *error)
 	return ret;
 }
 
-/* The layers that this process can have; --require-seal wants some of them. */
-static int check_seal(const struct vmm *vmm, const struct seal_host *host,
-		      struct option_error *error)
+static int check_seal(const struct vmm *vmm, struct option_error *error)
 {
-	static const char *const names[] = {
-#define LAYER_NAME(NAME, name, text) #name,
-		SEAL_LAYERS(LAYER_NAME)
-#undef LAYER_NAME
+	const struct run_seal *want = &vmm->options.require_seal;
+	const struct run_seal lacks = {
+		.layers = seal_host_lacks(&vmm->seal, want->layers, want->kernel),
 	};
-	const struct {
-		enum seal_layer layer;
-		uint32_t want;
-	} optional[] = {
-		{ SEAL_LAYER_IDS, SEAL_WANT_IDS },
-		{ SEAL_LAYER_LANDLOCK, SEAL_WANT_LANDLOCK },
-		{ SEAL_LAYER_MSEAL, SEAL_WANT_MSEAL },
-		{ SEAL_LAYER_MDWE, SEAL_WANT_MDWE },
-		{ SEAL_LAYER_LISTENER, SEAL_WANT_LISTENER },
-	};
+	char names[OPTION_SEAL_TEXT_MAX];
 
-	for (size_t i = 0; i < ARRAY_SIZE(optional); i++) {
-		if (!(vmm->options.require_seal.layers & (1u << optional[i].layer)) ||
-		    (host->seal & optional[i].want))
-			continue;
-		snprintf(error->text, sizeof(error->text),
-			 "--require-seal: this host cannot put on the layer %s (mayfly doctor says "
-			 "why)",
-			 names[optional[i].layer]);
-		return -ENOTSUP;
-	}
-	return 0;
+	if (lacks.layers == 0)
+		return 0;
+	option_seal_text(&lacks, names);
+	snprintf(error->text, sizeof(error->text),
+		 "--require-seal: not to be had here: %.150s (mayfly doctor says why)", names);
+	return -ENOTSUP;
 }
 
 static int build_machine(struct vmm *vmm, struct option_error *error)
@@ -223,17 +212,6 @@ static int build_devices(struct vmm *vmm, struct option_error *error)
 	return ret;
 }
 
-static uint64_t rejuvenate_every(const struct vmm *vmm, const struct vmm_device *d)
-{
-	for (uint32_t i = 0; i < vmm->options.disk_count; i++) {
-		const struct run_disk *disk = &vmm->options.disks[i];
-
-		if (strcmp(disk->id, d->id) == 0 && disk->rejuvenate_ms != 0)
-			return disk->rejuvenate_ms;
-	}
-	return vmm->options.rejuvenate.every_ms;
-}
-
 /* On the loop's thread: relays and timers are the loop's. */
 static void join_loop(void *arg)
 {
@@ -241,10 +219,31 @@ static void join_loop(void *arg)
 
 	for (uint32_t i = 0; i < vmm->device_count; i++) {
 		struct vmm_device *d = &vmm->devices[i];
+		const struct run_schedule s = run_schedule_of(&vmm->options, d->id);
 
-		vmm_device_join_loop(d, vmm->loop, rejuvenate_every(vmm, d),
-				     vmm->options.rejuvenate.jitter_permille, i, vmm->device_count);
+		vmm_device_join_loop(d, vmm->loop, s.every_ms, s.jitter_permille, i,
+				     vmm->device_count);
 	}
+}
+
+/* The loader's words, with the file that they are about. */
+static int blame(const struct vmm *vmm, int ret, const char *what, struct option_error *error)
+{
+	const struct {
+		const char *about, *path;
+	} files[] = { { "kernel", vmm->options.kernel }, { "initrd", vmm->options.initrd } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		const size_t n = strlen(files[i].about);
+
+		if (strncmp(what, files[i].about, n) != 0 || what[n] != ':')
+			continue;
+		snprintf(error->text, sizeof(error->text), "%s %.150s%s", files[i].about,
+			 files[i].path, what + n);
+		return ret;
+	}
+	snprintf(error->text, sizeof(error->text), "%s", what);
+	return ret;
 }
 
 /* The kernel and the power: what a start and a reset have in common. */
@@ -254,16 +253,13 @@ static int power_on(struct vmm *vmm, struct option_error *error)
 	const struct boot_config boot = { .kernel = vmm->kernel,
 					  .initrd = vmm->initrd,
 					  .cmdline = cmdline };
-	const char *what = "the command line is too long with the root device";
+	const char *what = "cmdline: too long with the root device";
 	int ret = run_cmdline(&vmm->options, cmdline);
 
 	if (ret == 0)
 		ret = machine_load(&vmm->machine, &boot, &what);
-	if (ret != 0) {
-		snprintf(error->text, sizeof(error->text), "%.120s: %.120s", vmm->options.kernel,
-			 what);
-		return ret;
-	}
+	if (ret != 0)
+		return blame(vmm, ret, what, error);
 	for (uint32_t i = 0; i < vmm->device_count; i++) {
 		ret = vmm_device_power_on(&vmm->devices[i]);
 		if (ret != 0) {
@@ -277,8 +273,10 @@ static int power_on(struct vmm *vmm, struct option_error *error)
 
 static int build(struct vmm *vmm, struct option_error *error)
 {
-	int ret = check_seal(vmm, &vmm->seal, error);
+	int ret = run_consistent(&vmm->options, error);
 
+	if (ret == 0)
+		ret = check_seal(vmm, error);
 	if (ret == 0)
 		ret = open_kernel(vmm, error);
 	if (ret == 0)
@@ -332,15 +330,51 @@ static int vmm_reboot(struct vmm *vmm, struct option_error *error)
 	return power_on(vmm, error);
 }
 
+static void reset_now(struct vmm *vmm)
+{
+	struct option_error error;
+
+	vmm->awaits_reset = false;
+	if (vmm_reboot(vmm, &error) != 0) {
+		log_error("%s", error.text);
+		vmm_finish(vmm, EXIT_FAILURE);
+	} else if (vmm->state == VMM_RUNNING) {
+		machine_resume(&vmm->machine);
+	}
+}
+
+static void reset_fire(struct loop_timer *timer)
+{
+	struct vmm *vmm = container_of(timer, struct vmm, reset_timer);
+
+	pthread_mutex_lock(&vmm->lock);
+	reset_now(vmm);
+	pthread_mutex_unlock(&vmm->lock);
+}
+
+/* At once, or when it is its turn. */
+static void reset_take(struct vmm *vmm)
+{
+	const uint64_t now = now_ns(), at = ration_take(&reset_ration, &vmm->reset_due_ns, now);
+
+	if (at <= now) {
+		reset_now(vmm);
+		return;
+	}
+	vmm->awaits_reset = true;
+	machine_pause(&vmm->machine);
+	loop_arm(vmm->loop, &vmm->reset_timer, at);
+}
+
 static bool is_crash(enum guest_end end)
 {
 	return end == GUEST_END_TRIPLE_FAULT || end == GUEST_END_PANIC;
 }
 
+/* There is one end for each reset, so that the ration bounds what is logged here too. */
 static void vmm_end_locked(struct vmm *vmm)
 {
 	const enum guest_end end = machine_end(&vmm->machine);
-	struct option_error error;
 
 	if (end == GUEST_END_NONE)
 		return;
@@ -348,17 +382,12 @@ static void vmm_end_locked(struct vmm *vmm)
 		log_error("%s", guest_end_text(end));
 	else
 		log_info("%s", guest_end_text(end));
-	if (end == GUEST_END_KVM) {
+	if (end == GUEST_END_KVM)
 		vmm_finish(vmm, EXIT_FAILURE);
-	} else if (end == GUEST_END_POWER_OFF || end == GUEST_END_REQUEST ||
-		   vmm->options.no_reboot) {
+	else if (end == GUEST_END_POWER_OFF || vmm->options.no_reboot)
 		vmm_finish(vmm, is_crash(end) ? EXIT_CRASHED : EXIT_SUCCESS);
-	} else if (vmm_reboot(vmm, &error) != 0) {
-		log_error("%s", error.text);
-		vmm_finish(vmm, EXIT_FAILURE);
-	} else if (vmm->state == VMM_RUNNING) {
-		machine_resume(&vmm->machine);
-	}
+	else
+		reset_take(vmm);
 }
 
 /* On the loop's thread. */
@@ -386,6 +415,7 @@ int vmm_create(struct vmm **out, const struct run_options *options, struct spawn
 	vmm->spawner = spawner;
 	vmm->loop = loop;
 	vmm->kernel = vmm->initrd = -1;
+	vmm->reset_timer.fire = reset_fire;
 	seal_host_probe(&vmm->seal);
 	*out = vmm;
 	return 0;
@@ -395,6 +425,7 @@ void vmm_destroy(struct vmm *vmm)
 {
 	if (vmm == NULL)
 		return;
+	loop_disarm(vmm->loop, &vmm->reset_timer);
 	unbuild(vmm);
 	pthread_mutex_destroy(&vmm->lock);
 	free(vmm);
@@ -451,13 +482,13 @@ void vmm_options(struct vmm *vmm, struct run_options *options)
 
 /* From one state to another, if it is in one of the two. */
 static int vmm_turn(struct vmm *vmm, enum vmm_state from, enum vmm_state to,
-		    void (*turn)(struct machine *))
+		    void (*turn)(struct vmm *))
 {
 	int ret = 0;
 
 	pthread_mutex_lock(&vmm->lock);
 	if (vmm->state == from) {
-		turn(&vmm->machine);
+		turn(vmm);
 		vmm->state = to;
 	} else if (vmm->state != to) {
 		ret = -EBUSY;
@@ -466,14 +497,25 @@ static int vmm_turn(struct vmm *vmm, enum vmm_state from, enum vmm_state to,
 	return ret;
 }
 
+static void turn_on(struct vmm *vmm)
+{
+	if (!vmm->awaits_reset)
+		machine_resume(&vmm->machine);
+}
+
+static void turn_off(struct vmm *vmm)
+{
+	machine_pause(&vmm->machine);
+}
+
 int vmm_pause(struct vmm *vmm)
 {
-	return vmm_turn(vmm, VMM_RUNNING, VMM_PAUSED, machine_pause);
+	return vmm_turn(vmm, VMM_RUNNING, VMM_PAUSED, turn_off);
 }
 
 int vmm_resume(struct vmm *vmm)
 {
-	return vmm_turn(vmm, VMM_PAUSED, VMM_RUNNING, machine_resume);
+	return vmm_turn(vmm, VMM_PAUSED, VMM_RUNNING, turn_on);
 }
 
 int vmm_power_button(struct vmm *vmm)

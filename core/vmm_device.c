@@ -11,6 +11,7 @@
 #include "core/bus/virtio_kinds.h"
 #include "core/cc.h"
 #include "core/log.h"
+#include "core/unixsock.h"
 #include "devmodel/abi/policy.h"
 
 #define RNG_SOURCE "/dev/urandom"
@@ -159,6 +160,7 @@ int vmm_device_disk(struct vmm_device *d, const struct vmm_site *site, const str
 	int ret;
 
 	spec_begin(d, site, disk->id, DEV_KIND_BLK, disk->queues, &spec);
+	spec.lanes = disk->lanes;
 	ret = image_open(&d->image, &image, why);
 	if (ret != 0) {
 		d->image.fd = -1;
@@ -212,7 +214,7 @@ static int build_stream(struct vmm_device *d, const struct vmm_site *site,
 
 	if (ret != 0) {
 		snprintf(error->text, sizeof(error->text), "%s: cannot %s %.120s: %s", d->id, what,
-			 endpoint->path, strerror(-ret));
+			 endpoint->path, unixsock_error(ret));
 		return ret;
 	}
 	d->has_relay = true;

@@ -82,9 +82,10 @@ struct virtio_pci {
 	/* Life. */
 	uint8_t status; /* atomic; written under lock; without NEEDS_RESET */
 	enum virtio_run run;
-	bool resetting;           /* status 0 was written and does not read back yet */
-	uint64_t reset_at_ns;     /* not before this */
-	uint64_t reset_credit_ns; /* see virtio_reset_time() */
+	bool was_started;      /* since the last reset: the next one costs a generation */
+	bool resetting;        /* status 0 was written and does not read back yet */
+	uint64_t reset_at_ns;  /* not before this */
+	uint64_t reset_due_ns; /* of ration_take() */
 
 	bool complained; /* atomic: of the host; once, for a guest can make it happen again and again */
 

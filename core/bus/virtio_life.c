@@ -11,10 +11,11 @@
  * is not known to anyone, so it does not go on when the bit comes back; it needs a reset.
  *
  * A reset is complete, and the status reads 0, only when the backend says that nothing touches the
- * rings, and not before its turn: each reset of a running device costs the host a new generation of
- * processes.  A burst of RESET_BURST is free, then one each RESET_PERIOD.  Nothing waits for either:
- * whoever accesses the registers next looks whether it is time.  Until then the status reads as it
- * was, and writes are ignored.
+ * rings, and not before its turn: each reset of a device that was started costs the host a new
+ * generation of processes, also where it was stopped in between for want of Bus Master.  A burst is
+ * free, then it is one a period (reset_ration).  Nothing waits for either: whoever accesses the
+ * registers next looks whether it is time.  Until then the status reads as it was, and writes are
+ * ignored.
  */
 #include <string.h>
 #include <sys/eventfd.h>
@@ -22,9 +23,9 @@
 #include "core/bus/virtio_internal.h"
 #include "core/cc.h"
 #include "core/log.h"
+#include "core/ration.h"
 
-#define RESET_BURST 20
-#define RESET_PERIOD (100 * NS_PER_MS)
+static const struct ration reset_ration = { .burst = 20, .period_ns = 100 * NS_PER_MS };
 
 /* What a driver may set, and what each bit needs. */
 static const struct status_rule {
@@ -70,20 +71,6 @@ void virtio_complain(struct virtio_pci *dev, const char *what, int ret)
 		log_warn("%s: %s: error %d", dev->spec.id, what, -ret);
 }
 
-/* When a reset that is asked for now may be complete.  reset_credit_ns is where the schedule would
- * stand had no reset been early; a burst may run ahead of it. */
-static uint64_t virtio_reset_time(struct virtio_pci *dev, uint64_t now)
-{
-	const uint64_t ahead = (RESET_BURST - 1) * RESET_PERIOD;
-	uint64_t at = now;
-
-	if (dev->reset_credit_ns > now + ahead)
-		at = dev->reset_credit_ns - ahead;
-	dev->reset_credit_ns =
-		(dev->reset_credit_ns > at ? dev->reset_credit_ns : at) + RESET_PERIOD;
-	return at;
-}
-
 static void virtio_start(struct virtio_pci *dev)
 {
 	struct ctl_queue queues[BOX_QUEUES_MAX] = { 0 };
@@ -104,6 +91,7 @@ static void virtio_start(struct virtio_pci *dev)
 	}
 	dev->run = VIRTIO_STARTED;
 	ret = dev->spec.backend->start(dev->spec.backend->ctx, virtio_features(dev), queues);
+	dev->was_started = ret == 0;
 	if (ret == 0)
 		return;
 	virtio_complain(dev, "cannot start", ret);
@@ -133,8 +121,9 @@ void virtio_settle(struct virtio_pci *dev)
 
 static void virtio_reset(struct virtio_pci *dev)
 {
-	/* A device that does not run, and was not stopped for want of Bus Master, costs nothing. */
-	dev->reset_at_ns = dev->run != VIRTIO_STOPPED ? virtio_reset_time(dev, now_ns()) : 0;
+	dev->reset_at_ns =
+		dev->was_started ? ration_take(&reset_ration, &dev->reset_due_ns, now_ns()) : 0;
+	dev->was_started = false;
 	dev->resetting = true;
 	virtio_stop(dev);
 	virtio_common_reset(dev);
@@ -212,6 +201,7 @@ void virtio_pci_machine_reset(struct virtio_pci *dev)
 	msix_reset(&dev->msix);
 	dev->master = false;
 	dev->run = VIRTIO_STOPPED;
+	dev->was_started = false;
 	dev->resetting = false;
 	__atomic_store_n(&dev->broken, 0, __ATOMIC_RELEASE);
 	status_set(dev, 0);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ACPI tables (ACPI 6.4), hardware-reduced: RSDP, XSDT, FADT, MADT, MCFG and the DSDT that iasl
- * compiled from dsdt.asl; and the few registers behind them: sleep, reset, GED, panic.
+ * compiled from dsdt.asl; and the few registers behind them: sleep, reset, GED, panic;
+ * and the reset of a keyboard controller.
  */
 #ifndef MAYFLY_CORE_MACHINE_ACPI_H
 #define MAYFLY_CORE_MACHINE_ACPI_H

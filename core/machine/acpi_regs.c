@@ -4,9 +4,15 @@
  * is a doubleword that reads once.  An access of another width to the GED would lose events, so it
  * reads 0 and takes nothing.  A guest may end the machine as often as it likes; whoever is told
  * decides what is the first time.
+ *
+ * Of the keyboard controller there is one command, the pulse on the reset line: `reboot=k`, which the
+ * command lines of Firecracker's clients carry.  Its status reads as a port that nobody claims would,
+ * so that a probe for a keyboard finds none, but with "input buffer full" off: Linux waits for that
+ * before the pulse, ten times up to 0x10000 looks.
  */
 #include <errno.h>
 
+#include "core/cc.h"
 #include "core/machine/acpi.h"
 #include "core/machine/layout.h"
 
@@ -14,6 +20,7 @@
 #define ACPI_PORTS_BYTES 8
 #define SLEEP_ENABLE 0x20
 #define SLEEP_TYPE(value) ((value) >> 2 & 7)
+#define KEYBOARD_INPUT_FULL 2u
 #define PANICKED 1u /* pvpanic's bit 0: what is supported, and what is reported */
 
 _Static_assert(LAYOUT_PORT_GED + 4 == ACPI_PORTS + ACPI_PORTS_BYTES, "one range of ports");
@@ -55,18 +62,45 @@ static void panic_write(void *ctx, uint64_t offset, uint32_t size, uint64_t valu
 		regs->ended(regs->ctx, GUEST_END_PANIC);
 }
 
+static uint64_t keyboard_read(void *ctx, uint64_t offset, uint32_t size)
+{
+	(void)ctx, (void)offset, (void)size;
+	return UINT8_MAX & ~KEYBOARD_INPUT_FULL;
+}
+
+static void keyboard_write(void *ctx, uint64_t offset, uint32_t size, uint64_t value)
+{
+	struct acpi_regs *regs = ctx;
+
+	(void)offset, (void)size;
+	if (value == LAYOUT_KEYBOARD_PULSE_RESET)
+		regs->ended(regs->ctx, GUEST_END_RESET);
+}
+
 static const struct bus_ops acpi_ops = { .read = acpi_read, .write = acpi_write };
 static const struct bus_ops panic_ops = { .read = panic_read, .write = panic_write };
+static const struct bus_ops keyboard_ops = { .read = keyboard_read, .write = keyboard_write };
+
+static const struct {
+	uint64_t base, bytes;
+	const struct bus_ops *ops;
+} ranges[] = {
+	{ ACPI_PORTS, ACPI_PORTS_BYTES, &acpi_ops },
+	{ LAYOUT_PORT_PANIC, 1, &panic_ops },
+	{ LAYOUT_PORT_KEYBOARD, 1, &keyboard_ops },
+};
 
 int acpi_regs_attach(struct acpi_regs *regs, struct bus *ports)
 {
-	int ret = bus_add(ports, ACPI_PORTS, ACPI_PORTS_BYTES, &acpi_ops, regs);
+	size_t i = 0;
+	int ret = 0;
 
-	if (ret == 0) {
-		ret = bus_add(ports, LAYOUT_PORT_PANIC, 1, &panic_ops, regs);
-		if (ret != 0)
-			(void)bus_remove(ports, ACPI_PORTS);
-	}
+	for (; i < ARRAY_SIZE(ranges) && ret == 0; i++)
+		ret = bus_add(ports, ranges[i].base, ranges[i].bytes, ranges[i].ops, regs);
+	if (ret == 0)
+		return 0;
+	for (i--; i > 0; i--) /* the last one is not there */
+		(void)bus_remove(ports, ranges[i - 1].base);
 	return ret;
 }
 

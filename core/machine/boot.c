@@ -29,6 +29,8 @@
 #define GDT_CODE64 0x00af9b000000ffffull
 #define GDT_TSS 0x00008b0000000067ull
 
+#define ABOUT(boot, fd, text) ((fd) == (boot)->config->kernel ? "kernel: " text : "initrd: " text)
+
 int boot_fail(struct boot *boot, int ret, const char *what)
 {
 	boot->what = what;
@@ -45,9 +47,10 @@ int boot_pread(struct boot *boot, int fd, void *to, uint64_t bytes, uint64_t off
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return boot_fail(boot, -errno, "boot: the file cannot be read");
+			return boot_fail(boot, -errno, ABOUT(boot, fd, "cannot be read"));
 		if (n == 0)
-			return boot_fail(boot, -ENOEXEC, "boot: the file ends too early");
+			return boot_fail(boot, -ENOEXEC,
+					 ABOUT(boot, fd, "the file ends too early"));
 		at += n;
 		bytes -= (uint64_t)n;
 		offset += (uint64_t)n;
@@ -75,9 +78,9 @@ static int file_size(struct boot *boot, int fd, uint64_t *bytes)
 	struct stat st;
 
 	if (fstat(fd, &st) != 0)
-		return boot_fail(boot, -errno, "boot: the file cannot be read");
+		return boot_fail(boot, -errno, ABOUT(boot, fd, "cannot be read"));
 	if (!S_ISREG(st.st_mode))
-		return boot_fail(boot, -EINVAL, "boot: kernel and initrd must be regular files");
+		return boot_fail(boot, -EINVAL, ABOUT(boot, fd, "must be a regular file"));
 	*bytes = (uint64_t)st.st_size;
 	return 0;
 }

@@ -36,7 +36,8 @@ struct boot_config {
 };
 
 /* 0; -ENOEXEC: not a kernel; -ENOMEM: does not fit; -E2BIG: command line; -errno of reading; *what
- * says it in words (static text).  May be called again for a reset. */
+ * says it in words (static text), which begin with what they are about: "kernel: ", "initrd: " or
+ * "cmdline: ".  May be called again for a reset. */
 int boot_load(const struct memmap *mm, const struct boot_config *config, struct boot_entry *entry,
 	      const char **what);
 

@@ -47,7 +47,8 @@ static int read_header(struct boot *boot, struct setup_header *hdr)
 	memset(hdr, 0, sizeof(*hdr));
 	memcpy(hdr, head + HEADER_AT, bytes);
 	if (hdr->boot_flag != BOOT_FLAG || hdr->header != HEADER_MAGIC)
-		return not_linux(boot, "kernel: neither a bzImage nor an ELF file");
+		return not_linux(
+			boot, "kernel: cannot be booted here: neither a bzImage nor an ELF file");
 	if (hdr->version < PROTOCOL_LEAST)
 		return not_linux(boot, "kernel: boot protocol older than 2.12 (Linux 3.8)");
 	if (bytes < HEADER_LEAST)

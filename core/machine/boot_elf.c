@@ -76,7 +76,8 @@ static int read_headers(struct elf *elf)
 		return ret;
 	if (head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_ident[EI_DATA] != ELFDATA2LSB ||
 	    head.e_machine != EM_X86_64)
-		return not_pvh(elf, "kernel: an ELF file, but not for 64-bit x86");
+		return not_pvh(
+			elf, "kernel: cannot be booted here: an ELF file, but not for 64-bit x86");
 	if (head.e_phentsize != sizeof(Elf64_Phdr) || head.e_phnum == 0 ||
 	    head.e_phnum > SEGMENTS_MAX)
 		return not_pvh(elf, "kernel: damaged ELF header (program headers)");
@@ -162,7 +163,7 @@ static int read_notes(struct elf *elf, const Elf64_Phdr *seg)
 	cleanup_free uint8_t *notes = malloc(seg->p_filesz + 1);
 
 	if (!notes)
-		return boot_fail(boot, -ENOMEM, "out of memory");
+		return boot_fail(boot, -ENOMEM, "kernel: no memory to read its notes");
 	const int ret = boot_pread(boot, boot->config->kernel, notes, seg->p_filesz, seg->p_offset);
 
 	if (ret == 0)
@@ -172,8 +173,6 @@ static int read_notes(struct elf *elf, const Elf64_Phdr *seg)
 
 static int check_entry(struct elf *elf)
 {
-	if (elf->entry == 0)
-		return not_pvh(elf, "kernel: an ELF file without PVH entry (CONFIG_PVH)");
 	for (uint32_t i = 0; i < elf->count; i++) {
 		const Elf64_Phdr *seg = &elf->segments[i];
 
@@ -184,16 +183,20 @@ static int check_entry(struct elf *elf)
 	return not_pvh(elf, "kernel: damaged ELF file (PVH entry)");
 }
 
+/* The notes first: where a program that is no kernel wants to be loaded is of no interest. */
 static int load_all(struct elf *elf)
 {
 	int ret = read_headers(elf);
 
-	for (uint32_t i = 0; i < elf->count && ret == 0; i++) {
+	for (uint32_t i = 0; i < elf->count && ret == 0; i++)
+		if (elf->segments[i].p_type == PT_NOTE)
+			ret = read_notes(elf, &elf->segments[i]);
+	if (ret == 0 && elf->entry == 0)
+		ret = not_pvh(elf, "kernel: cannot be booted here: an ELF file without PVH note "
+				   "(CONFIG_PVH)");
+	for (uint32_t i = 0; i < elf->count && ret == 0; i++)
 		if (elf->segments[i].p_type == PT_LOAD)
 			ret = load_segment(elf, i);
-		else if (elf->segments[i].p_type == PT_NOTE)
-			ret = read_notes(elf, &elf->segments[i]);
-	}
 	return ret ? ret : check_entry(elf);
 }
 

@@ -36,6 +36,9 @@
 #define LAYOUT_KERNEL 0x100000
 
 /* Ports. */
+#define LAYOUT_PORT_KEYBOARD                                                                       \
+	0x64 /* of an 8042 that is not there: a write of .._PULSE_RESET resets */
+#define LAYOUT_KEYBOARD_PULSE_RESET 0xfe
 #define LAYOUT_PORT_SERIAL 0x3f8
 #define LAYOUT_PORT_PANIC 0x505 /* pvpanic */
 #define LAYOUT_PORT_SLEEP_CONTROL 0x600

@@ -55,6 +55,12 @@ static const struct mem_kind kinds[MEM_PAGES_COUNT] = {
 			   "/sys/kernel/mm/hugepages/hugepages-1048576kB" },
 };
 
+uint64_t memmap_page_bytes(enum mem_pages pages)
+{
+	CHECK(pages < MEM_PAGES_COUNT);
+	return kinds[pages].bytes;
+}
+
 static int fail(const char **what, const char *text, int ret)
 {
 	*what = text;

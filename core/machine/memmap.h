@@ -43,6 +43,9 @@ struct memmap {
 int memmap_create(struct memmap *mm, const struct memmap_config *config, const char **what);
 void memmap_destroy(struct memmap *mm);
 
+/* Of a page, or of what is asked of the kernel as one (THP): what sizes are a multiple of. */
+uint64_t memmap_page_bytes(enum mem_pages pages);
+
 /* A pointer into guest RAM for the VMM's own writes (boot, ACPI), NULL when out of range. */
 void *memmap_at(const struct memmap *mm, uint64_t gpa, uint64_t bytes);
 

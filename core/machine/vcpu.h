@@ -20,8 +20,7 @@
 	X(RESET, "the guest asked for a reset")                                                    \
 	X(TRIPLE_FAULT, "the guest crashed: triple fault")                                         \
 	X(PANIC, "the guest crashed: kernel panic")                                                \
-	X(KVM, "KVM cannot run the guest (internal error)")                                        \
-	X(REQUEST, "asked to end")
+	X(KVM, "KVM cannot run the guest (internal error)")
 
 enum guest_end {
 #define GUEST_END_ENUM(NAME, text) GUEST_END_##NAME,

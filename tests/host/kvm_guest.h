@@ -94,6 +94,7 @@ asm(
 "	on	'b', g_bios\n"
 "	on	't', g_triple\n"
 "	on	'p', g_panic\n"
+"	on	'k', g_keyboard\n"
 "	on	'j', g_spin\n"
 "	cli\n"                             /* 'h' */
 "1:	hlt\n"
@@ -114,6 +115,19 @@ asm(
 "	mov	$0x505, %edx\n"
 "	mov	$1, %al\n"
 "	out	%al, %dx\n"
+"1:	hlt\n"
+"	jmp	1b\n"
+
+/* As Linux with reboot=k, but for the command before it, which is not the one. */
+"g_keyboard:\n"
+"	in	$0x64, %al\n"
+"	movzbl	%al, %ebx\n"
+"	report	%ebx\n"
+"	mov	$0xd1, %al\n"
+"	out	%al, $0x64\n"
+"	report	$0x600d\n"
+"	mov	$0xfe, %al\n"
+"	out	%al, $0x64\n"
 "1:	hlt\n"
 "	jmp	1b\n"
 

@@ -13,17 +13,26 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <sched.h>
+#include <seccomp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 
+#include "core/box/host.h"
 #include "core/cc.h"
+#include "core/options.h"
 #include "tests/host/kvm_guest.h"
 #include "tests/rig/mayfly.h"
 #include "tests/unit/kernelfile.h"
+
+#define KVM_REFUSED "/dev/kvm: no permission: join the group that owns it"
+#define NOBODY 61001
 
 static char dir[64];
 static struct mayfly_result result;
@@ -79,6 +88,8 @@ static void test_usage(void **state)
 	ends("--allow-faults", 2, "--allow-faults: unknown option");
 	ends("--cpus 33", 2, "--cpus: 33 is not between 1 and 32");
 	ends("--disk id=a,path=/a --disk id=a,path=/b", 2, "--disk: id: 'a' given twice");
+	ends("--memory 33M,pages=thp", 2, "--memory: size must be a multiple of 2M");
+	ends("--disk id=a,path=/a,lanes=2", 2, "--disk: a: lanes=2 is more than queues=1");
 	ends("--disk id=rng,path=/a", 2, "--disk: id: 'rng' is another device's");
 	ends("kernel", 2, "unexpected argument 'kernel'");
 }
@@ -109,9 +120,114 @@ static void test_not_a_kernel(void **state)
 	(void)state;
 	if (!kvm_or_skip())
 		return;
-	ends("--kernel @/text", 1, "@/text: ");
-	ends("--kernel @/empty", 1, "@/empty: ");
-	ends("--kernel @", 1, "@: ");
+	ends("--kernel @/text", 1,
+	     "kernel @/text: cannot be booted here: neither a bzImage nor an ELF");
+	ends("--kernel @/empty", 1, "kernel @/empty: the file ends too early");
+	ends("--kernel @", 1, "kernel @: must be a regular file");
+	ends("--kernel /proc/self/exe", 1,
+	     "kernel /proc/self/exe: cannot be booted here: an ELF file without PVH note");
+}
+
+/* Each is told of by its own name, not by the kernel's. */
+static void test_what_goes_with_it(void **state)
+{
+	(void)state;
+	if (!kvm_or_skip())
+		return;
+	ends("--kernel @/kernel --initrd @", 1, "run: initrd @: must be a regular file");
+	ends("--kernel @/short --cmdline quiet", 1, "run: cmdline: longer than this kernel allows");
+}
+
+static void test_too_long_with_root(void **state)
+{
+	static const char format[] =
+		"{\"boot-source\":{\"kernel_image_path\":\"%s/kernel\",\"boot_args\":\"%s\"},"
+		"\"drives\":[{\"drive_id\":\"a\",\"path_on_host\":\"%s/image\","
+		"\"is_root_device\":true}]}";
+	char args[OPTION_CMDLINE_MAX - 8], text[4096];
+
+	(void)state;
+	if (!kvm_or_skip())
+		return;
+	memset(args, 'x', sizeof(args));
+	args[sizeof(args) - 1] = '\0';
+	snprintf(text, sizeof(text), format, dir, args, dir);
+	make_file("config", text, strlen(text), 0600);
+	ends("--config @/config --serial off", 1, "run: cmdline: too long with the root device");
+}
+
+static void test_seal(void **state)
+{
+	struct seal_host host;
+
+	(void)state;
+	seal_host_probe(&host);
+	if (seal_host_lacks(&host, 0, true) == 0) {
+		printf("this host has every layer that its kernel can do\n");
+		skip();
+	}
+	ends("--kernel @/kernel --require-seal kernel", 1, "--require-seal: not to be had here: ");
+	if (geteuid() != 0)
+		ends("--kernel @/kernel --require-seal kernel", 1, "not to be had here: ids");
+}
+
+/* In a child: as if Landlock had been left out of lsm= at boot. */
+static int run_without_landlock(void)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	char words[512];
+
+	if (filter == NULL ||
+	    seccomp_rule_add(filter, SCMP_ACT_ERRNO(EOPNOTSUPP), SYS_landlock_create_ruleset, 0) !=
+		    0 ||
+	    seccomp_load(filter) != 0)
+		return 1;
+	seccomp_release(filter);
+	snprintf(words, sizeof(words),
+		 "run --state-dir %s/state --console off --kernel %s/kernel --require-seal kernel",
+		 dir, dir);
+	if (mayfly_call(words, &result) != 0)
+		return 1;
+	fputs(result.err, stderr);
+	return result.status == 1 &&
+			       strstr(result.err,
+				      geteuid() == 0 ? "not to be had here: landlock (mayfly"
+						     : "not to be had here: ids,landlock (mayfly")
+		       ? 0
+		       : 1;
+}
+
+static int in_child(int (*run)(void))
+{
+	int status;
+
+	fflush(NULL);
+	const pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(run());
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void test_seal_switched_off(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(run_without_landlock), 0);
+}
+
+/* As an ordinary user who is not in the group of /dev/kvm. As root: see test_no_kvm(). */
+static void test_kvm_refused(void **state)
+{
+	(void)state;
+	if (access("/dev/kvm", R_OK | W_OK) == 0 || errno != EACCES) {
+		printf("%s\n",
+		       errno == ENOENT ? "there is no /dev/kvm" : "this user may use /dev/kvm");
+		skip();
+	}
+	ends("--kernel @/kernel", 1, KVM_REFUSED);
 }
 
 static void test_disk(void **state)
@@ -208,6 +324,44 @@ static void test_file(void **state)
 	ends("--config @", 1, "@: is a directory");
 }
 
+/* In a child, that drops root for an id that no account has and has a directory of its own: what
+ * becomes of `mayfly run` there. */
+static int run_as_nobody(void)
+{
+	char mayfly[4096], words[512];
+
+	if (setgroups(0, NULL) != 0 || setgid(NOBODY) != 0 || setuid(NOBODY) != 0 ||
+	    mayfly_find(mayfly, sizeof(mayfly)) != 0)
+		return 77;
+	snprintf(dir, sizeof(dir), "/tmp/mayfly-bad-XXXXXX");
+	if (mkdtemp(dir) == NULL)
+		return 1;
+	make_file("kernel", "x", 1, 0600);
+	snprintf(words, sizeof(words), "run --state-dir %s/state --kernel %s/kernel", dir, dir);
+	const int ret = mayfly_call(words, &result);
+
+	path_of(words, sizeof(words), "kernel");
+	unlink(words);
+	if (ret != 0 || rmdir(dir) != 0)
+		return 1;
+	fputs(result.err, stderr);
+	return result.status == 1 && strstr(result.err, KVM_REFUSED) != NULL ? 0 : 1;
+}
+
+/* /dev is this test's own: a device that only root may open. */
+static void check_no_permission(void)
+{
+	cleanup_fd int fd = open("/dev/kvm", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	const int ret = in_child(run_as_nobody);
+
+	if (ret == 77)
+		printf("another user cannot reach the program here\n");
+	else
+		assert_int_equal(ret, 0);
+}
+
 /* Last: it makes another /dev for this process. */
 static void test_no_kvm(void **state)
 {
@@ -230,7 +384,8 @@ static void test_no_kvm(void **state)
 	}
 	path_of(to, sizeof(to), "dev");
 	assert_int_equal(mount(to, "/dev", NULL, MS_MOVE, NULL), 0);
-	ends("--kernel @/kernel", 1, "/dev/kvm");
+	ends("--kernel @/kernel", 1, "/dev/kvm: not there");
+	check_no_permission();
 }
 
 static int setup(void **state)
@@ -244,6 +399,8 @@ static int setup(void **state)
 	if (mkdtemp(dir) == NULL)
 		return -1;
 	make_file("kernel", file, bytes, 0600);
+	kernelfile_header(file)->cmdline_size = 4;
+	make_file("short", file, bytes, 0600);
 	make_file("text", "no kernel at all\n", 17, 0600);
 	make_file("empty", "", 0, 0600);
 	make_file("odd", file, 513, 0600);
@@ -254,7 +411,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	static const char *const files[] = { "kernel", "text",   "empty",  "odd",
+	static const char *const files[] = { "kernel", "short",  "text",   "empty", "odd",
 					     "image",  "secret", "config", "dev" };
 	char path[128];
 
@@ -269,10 +426,19 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_usage),  cmocka_unit_test(test_kernel),
-		cmocka_unit_test(test_file),   cmocka_unit_test(test_not_a_kernel),
-		cmocka_unit_test(test_disk),   cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_places), cmocka_unit_test(test_no_kvm),
+		cmocka_unit_test(test_usage),
+		cmocka_unit_test(test_kernel),
+		cmocka_unit_test(test_file),
+		cmocka_unit_test(test_not_a_kernel),
+		cmocka_unit_test(test_what_goes_with_it),
+		cmocka_unit_test(test_too_long_with_root),
+		cmocka_unit_test(test_seal),
+		cmocka_unit_test(test_seal_switched_off),
+		cmocka_unit_test(test_kvm_refused),
+		cmocka_unit_test(test_disk),
+		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_places),
+		cmocka_unit_test(test_no_kvm),
 	};
 
 	return cmocka_run_group_tests_name("bad_input", tests, setup, teardown);

@@ -295,6 +295,18 @@ static void test_reset_vector(void **state)
 	assert_int_equal(rig_stop(r), 0);
 }
 
+static void test_reset_by_keyboard(void **state)
+{
+	const uint32_t want[] = { 0xfd, GUEST_DONE };
+
+	(void)state;
+	struct rig *r = rig_start(1, false, "k");
+
+	rig_wait_end(r, GUEST_END_RESET);
+	assert_reports(r, want, ARRAY_SIZE(want));
+	assert_int_equal(rig_stop(r), 0);
+}
+
 static void test_triple_fault(void **state)
 {
 	(void)state;
@@ -456,6 +468,7 @@ int main(void)
 		cmocka_unit_test(test_pause_anywhere),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_reset_vector),
+		cmocka_unit_test(test_reset_by_keyboard),
 		cmocka_unit_test(test_triple_fault),
 		cmocka_unit_test(test_panic),
 		cmocka_unit_test(test_memory_slots),

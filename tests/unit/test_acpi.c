@@ -395,6 +395,13 @@ static void test_registers(void **state)
 	assert_int_equal(bus_read(ports, LAYOUT_PORT_PANIC, 1), 1);
 	expect_end(ports, &heard, LAYOUT_PORT_PANIC, 2, GUEST_END_NONE);
 	expect_end(ports, &heard, LAYOUT_PORT_PANIC, 1, GUEST_END_PANIC);
+	for (uint32_t value = 0; value < LAYOUT_KEYBOARD_PULSE_RESET; value++)
+		expect_end(ports, &heard, LAYOUT_PORT_KEYBOARD, value, GUEST_END_NONE);
+	expect_end(ports, &heard, LAYOUT_PORT_KEYBOARD, LAYOUT_KEYBOARD_PULSE_RESET,
+		   GUEST_END_RESET);
+	/* No data, as on a bus that nobody answers, but for what Linux waits for. */
+	assert_int_equal(bus_read(ports, LAYOUT_PORT_KEYBOARD, 1), 0xfd);
+	assert_int_equal(bus_read(ports, LAYOUT_PORT_KEYBOARD - 4, 1), 0xff);
 	bus_destroy(ports);
 }
 

@@ -81,9 +81,10 @@ static int world_load_file(struct world *w, size_t bytes)
 	const int ret = boot_load(&w->mm, &config, &w->entry, &w->what);
 
 	close(kernel);
-	/* A failure has words, always. */
+	/* A failure has words, always, and they say of what. */
 	assert_non_null(w->what);
 	assert_true((ret == 0) == (w->what[0] == '\0'));
+	assert_non_null(strstr("kernel: initrd: cmdline: ", strndupa(w->what, 8)));
 	return ret;
 }
 
@@ -426,6 +427,7 @@ static void bad_note_offset(struct world *w)
 static void bad_note_gone(struct world *w)
 {
 	kernelfile_segment(w->file, 0)->p_type = PT_NULL;
+	bad_low(w); /* where a program that is no kernel wants to be is of no interest */
 }
 
 static void bad_note_name(struct world *w)
@@ -567,12 +569,14 @@ static void test_not_files(void **state)
 	(void)state;
 	assert_int_equal(pipe(pipes), 0);
 	assert_int_equal(boot_load(&w->mm, &config, &w->entry, &w->what), -EBADF);
+	assert_string_equal(w->what, "kernel: cannot be read");
 	config.kernel = pipes[0];
 	assert_int_equal(boot_load(&w->mm, &config, &w->entry, &w->what), -EINVAL);
+	assert_string_equal(w->what, "kernel: must be a regular file");
 	config.kernel = kernel;
 	config.initrd = pipes[0];
 	assert_int_equal(boot_load(&w->mm, &config, &w->entry, &w->what), -EINVAL);
-	assert_non_null(strstr(w->what, "regular"));
+	assert_string_equal(w->what, "initrd: must be a regular file");
 	close(pipes[0]);
 	close(pipes[1]);
 	close(kernel);

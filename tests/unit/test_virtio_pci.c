@@ -460,6 +460,25 @@ static void test_resets_are_rationed(void **state)
 	assert_int_equal(rig.backend.resets, 25);
 }
 
+/* Stopped by taking Bus Master away, it has cost a generation all the same. */
+static void test_resets_without_master_are_rationed(void **state)
+{
+	uint64_t begun = now_ns();
+
+	(void)state;
+	for (uint32_t i = 0; i < 25; i++) {
+		driver_bring_up(&drv);
+		assert_int_equal(rig.backend.starts, i + 1);
+		fake_config_write(&rig, 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+		assert_int_equal(rig.backend.resets, i + 1);
+		driver_put(&drv, DRIVER_STATUS, 1, 0);
+		while (driver_status(&drv) != 0)
+			;
+	}
+	begun = now_ns() - begun;
+	assert_true(begun >= 500 * NS_PER_MS);
+}
+
 static void test_start_fails(void **state)
 {
 	(void)state;
@@ -552,6 +571,7 @@ int main(void)
 		VIRTIO_TEST(test_reset_waits_for_the_backend),
 		VIRTIO_TEST(test_reset_completes_by_itself),
 		VIRTIO_TEST(test_resets_are_rationed),
+		VIRTIO_TEST(test_resets_without_master_are_rationed),
 		VIRTIO_TEST(test_start_fails),
 		VIRTIO_TEST(test_needs_reset),
 		VIRTIO_TEST(test_config_changed),
