@@ -8,7 +8,7 @@
 #   DEMO_TIMES                 replacements of each device (100)
 #   DEMO_IN_FLIGHT             so many of the disk's must find a request in flight (90 in 100)
 #   DEMO_CPUS, DEMO_MEMORY, DEMO_DISK, DEMO_WRITERS, DEMO_HAMMERS   of the guest (2, 256M, 256M, 4, 12)
-#   DEMO_RATE                  of the disk, MiB a second (64)
+#   DEMO_RATE                  of the disk, MiB a second (40)
 #   DEMO_KEEP                  a folder that gets the logs at the end
 #   DEMO_SLOW                  what all time-outs are multiplied by (1)
 #
@@ -19,7 +19,7 @@ set -u -o pipefail
 
 : "${DEMO_KERNEL:?}" "${DEMO_INITRD:?}" "${DEMO_DIR:?}"
 : "${DEMO_TIMES:=100}" "${DEMO_CPUS:=2}" "${DEMO_MEMORY:=256M}" "${DEMO_DISK:=256M}"
-: "${DEMO_RATE:=64}" "${DEMO_WRITERS:=4}" "${DEMO_HAMMERS:=12}" "${DEMO_SLOW:=1}" "${DEMO_KEEP:=}"
+: "${DEMO_RATE:=40}" "${DEMO_WRITERS:=4}" "${DEMO_HAMMERS:=12}" "${DEMO_SLOW:=1}" "${DEMO_KEEP:=}"
 : "${DEMO_IN_FLIGHT:=$((DEMO_TIMES * 9 / 10))}"
 DISK_ID=rootfs
 SOCKET=$DEMO_DIR/api.sock
@@ -93,7 +93,7 @@ start_vm() {
 	# waits for, whatever machine this is.
 	cat >"$DEMO_DIR/vm.json" <<-END
 		{"drives": [{"drive_id": "$DISK_ID", "path_on_host": "$DEMO_DIR/disk.img", "is_root_device": false,
-		 "rate_limiter": {"bandwidth": {"size": $((DEMO_RATE << 17)), "refill_time": 125}}}]}
+		 "rate_limiter": {"bandwidth": {"size": 1048576, "refill_time": $((1000 / DEMO_RATE))}}}]}
 	END
 	mayfly run --kernel "$DEMO_KERNEL" --initrd "$DEMO_INITRD" \
 		--cmdline "console=hvc0 quiet panic=-1 demo.writers=$DEMO_WRITERS demo.hammers=$DEMO_HAMMERS" \
