@@ -312,12 +312,12 @@ static void own_give(const struct run_options *o, const char *id, json_t *device
 {
 	const struct config_table *table;
 	const void *own = own_find((struct run_options *)o, id, &table);
-	json_t *object = config_give(table, own);
+	json_t *settings = config_give(table, own);
 
-	if (json_object_size(object) != 0)
-		json_object_set_new(devices, id, object);
+	if (json_object_size(settings) != 0)
+		json_object_set_new(devices, id, settings);
 	else
-		json_decref(object);
+		json_decref(settings);
 }
 
 static json_t *devices_give(const struct config_field *f, const void *field)
