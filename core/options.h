@@ -240,7 +240,7 @@ struct run_seal {
 	  "a device that dies so often in so many seconds is quarantined; 0/SECONDS: never")       \
 	X(REQUIRE_SEAL, "require-seal", "mayfly.supervisor.require_seal", "LAYER,..|kernel|all",   \
 	  NULL, OPTION_OTHER(option_seal, require_seal),                                           \
-	  "refuse to run with less; kernel: all that this kernel can do")                          \
+	  "refuse to run with less; kernel: all that this kernel can do for this user")            \
 	X(NO_REBOOT, "no-reboot", NULL, NULL, NULL, OPTION_FLAG(no_reboot),                        \
 	  "end when the guest resets, with status 3 when it crashed")
 

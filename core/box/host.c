@@ -44,14 +44,16 @@ static const struct {
 	{ SEAL_LAYER_LISTENER, SEAL_WANT_LISTENER, SEAL_RELEASE(5, 6) },
 };
 
-uint32_t seal_kernel_can(uint32_t release, int landlock)
+uint32_t seal_kernel_can(uint32_t release, int landlock, bool root)
 {
 	uint32_t can = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(optional); i++)
 		if (release >= optional[i].since)
 			can |= optional[i].want;
-	return landlock == -ENOSYS ? can & ~SEAL_WANT_LANDLOCK : can;
+	if (landlock == -ENOSYS)
+		can &= ~SEAL_WANT_LANDLOCK;
+	return root ? can : can & ~SEAL_WANT_IDS;
 }
 
 uint32_t seal_host_lacks(const struct seal_host *host, uint32_t layers, bool kernel)
@@ -128,7 +130,7 @@ static uint32_t probe_filters(void)
 void seal_host_probe(struct seal_host *host)
 {
 	*host = (struct seal_host){ 0 };
-	host->kernel = seal_kernel_can(probe_release(), probe_landlock(host));
+	host->kernel = seal_kernel_can(probe_release(), probe_landlock(host), geteuid() == 0);
 	host->listener = probe_listener();
 	host->mseal = syscall(SYS_mseal, 0, 0, 0) == 0;
 	host->mdwe = prctl(PR_GET_MDWE, 0, 0, 0, 0) >= 0;

@@ -43,10 +43,14 @@ static void test_kernels(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(kernels); i++)
-		assert_int_equal(seal_kernel_can(SEAL_RELEASE(kernels[i].major, kernels[i].minor),
-						 kernels[i].landlock),
+	for (size_t i = 0; i < ARRAY_SIZE(kernels); i++) {
+		const uint32_t release = SEAL_RELEASE(kernels[i].major, kernels[i].minor);
+
+		assert_int_equal(seal_kernel_can(release, kernels[i].landlock, true),
 				 kernels[i].can);
+		assert_int_equal(seal_kernel_can(release, kernels[i].landlock, false),
+				 kernels[i].can & ~SEAL_WANT_IDS);
+	}
 }
 
 static void test_lacks(void **state)
