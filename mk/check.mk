@@ -39,7 +39,7 @@ check-quick: all $(UNIT_PROGRAMS) $(HOST_PROGRAMS) ## unit and host tests, as th
 # COUNT is what each program takes it for: deaths of each kind, of VMMs, handoffs.
 LONG_DEATHS ?= 2000
 LONG_VMMS ?= 100
-LONG_HANDOFFS ?= 3000
+LONG_HANDOFFS ?= 1000
 .PHONY: check-long
 check-long: all $(HOST_PROGRAMS) ## deaths and handoffs by the thousand (LONG_DEATHS, LONG_VMMS, LONG_HANDOFFS)
 	$(Q)COUNT=$(LONG_DEATHS) tests/run.sh -l long-deaths -t 280 $(O)/tests/host/test_recovery

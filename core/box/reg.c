@@ -51,9 +51,12 @@ static void reg_issue(struct device *dev)
 	signal_fd(dev->spec.kick[0]);
 }
 
-/* The slot is written by the box: each word is read once, and only the value's low bytes count. */
-static void reg_collect(struct reg_port *port)
+/* The slot is written by the box: each word is read once, and only the value's low bytes count.  A
+ * write that was carried out is noted here and now: when the box is fenced its successor may be
+ * activated from the shadow before the vCPU's thread runs again. */
+static void reg_collect(struct device *dev)
 {
+	struct reg_port *port = &dev->port;
 	const uint32_t seq = port->request.seq;
 	const struct reg_slot *slot = &port->page->slots[seq % 2];
 	const uint32_t end = __atomic_load_n(&slot->end, __ATOMIC_ACQUIRE);
@@ -65,6 +68,8 @@ static void reg_collect(struct reg_port *port)
 	port->value = value &
 		      (port->request.size >= 4 ? UINT32_MAX : (1u << (8 * port->request.size)) - 1);
 	port->pending = false;
+	if (port->request.write && dev->spec.shadow != NULL)
+		dev->spec.shadow(port->shadow, port->request.offset, (uint8_t)port->request.value);
 }
 
 void reg_attach(struct device *dev)
@@ -88,7 +93,7 @@ void reg_detach(struct device *dev)
 		return;
 	pthread_mutex_lock(&port->lock);
 	if (port->page != NULL)
-		reg_collect(port);
+		reg_collect(dev);
 	port->page = NULL;
 	pthread_mutex_unlock(&port->lock);
 	signal_fd(dev->spec.call[0]);
@@ -217,7 +222,7 @@ static void reg_wait(struct device *dev)
 		}
 		pthread_mutex_lock(&port->lock);
 		if (port->page != NULL)
-			reg_collect(port);
+			reg_collect(dev);
 	}
 }
 
@@ -244,8 +249,6 @@ uint64_t device_access(struct device *dev, uint8_t offset, uint8_t size, bool wr
 		if (!port->pending)
 			result = port->value;
 		port->pending = false;
-		if (write && dev->spec.shadow != NULL)
-			dev->spec.shadow(port->shadow, offset, (uint8_t)value);
 	}
 	pthread_mutex_unlock(&port->lock);
 	pthread_mutex_unlock(&port->turn);
