@@ -258,7 +258,8 @@ void reg_forget(struct device *dev);            /* the next start is the first a
 uint32_t reg_shadow(struct device *dev, uint8_t *shadow);
 
 /* record.c */
-/* Copies the records of a box that parked and is fenced; its state page must still be there. */
+/* Copies what the passage hands on of a box that parked and is fenced; its state page must still be
+ * there. */
 void record_take(struct device *dev, const struct box *box);
 /* For ACTIVATE: writes to out (STATE_CLASSES * STATE_RECORD_MAX bytes) what this box is to start
  * from, the length of each class to bytes; returns their sum. */

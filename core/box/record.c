@@ -26,11 +26,19 @@ static void record_label(struct envelope *env, const struct box *box, int state_
 	memcpy(env->device, spec->id, strnlen(spec->id, sizeof(env->device)));
 }
 
+/* Whether the passage under way hands this class on. */
+static bool record_travels(const struct device *dev, int state_class)
+{
+	return dev->passage.carried && (state_class != STATE_CONTROL || dev->passage.carry);
+}
+
 void record_take(struct device *dev, const struct box *box)
 {
 	for (int c = 0; c < STATE_CLASSES; c++) {
 		struct record *r = &dev->records[box->lane * STATE_CLASSES + (uint32_t)c];
 
+		if (!record_travels(dev, c))
+			continue;
 		memcpy(r->bytes, box->page->record[c], box->record_bytes[c]);
 		record_label(&r->envelope, box, c);
 		envelope_seal(&r->envelope, r->bytes, box->record_bytes[c]);
@@ -47,7 +55,7 @@ uint32_t record_give(const struct box *box, uint8_t *out, uint32_t *bytes)
 		struct envelope want;
 
 		bytes[c] = 0;
-		if (!dev->passage.carried || (c == STATE_CONTROL && !dev->passage.carry))
+		if (!record_travels(dev, c))
 			continue;
 		record_label(&want, box, c);
 		const uint32_t held = r->envelope.bytes;
