@@ -8,6 +8,7 @@
 
 #include "core/api/internal.h"
 #include "core/box/box.h"
+#include "core/box/host.h"
 #include "core/cc.h"
 #include "devmodel/abi/kinds.h"
 #include "devmodel/abi/launch.h"
@@ -26,28 +27,9 @@ static const char *kind_name(enum dev_kind kind)
 
 /* ---- the seal ---- */
 
-/* Layers that a host may lack; every other one is part of every verified box. */
-static const struct {
-	enum seal_layer layer;
-	uint32_t want;
-} optional[] = {
-	{ SEAL_LAYER_IDS, SEAL_WANT_IDS },           { SEAL_LAYER_LANDLOCK, SEAL_WANT_LANDLOCK },
-	{ SEAL_LAYER_MSEAL, SEAL_WANT_MSEAL },       { SEAL_LAYER_MDWE, SEAL_WANT_MDWE },
-	{ SEAL_LAYER_LISTENER, SEAL_WANT_LISTENER },
-};
-
-static bool layer_lacks(const struct seal_host *host, enum seal_layer layer)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(optional); i++) {
-		if (optional[i].layer == layer)
-			return !(host->seal & optional[i].want);
-	}
-	return false;
-}
-
 static json_t *layer_json(const struct seal_host *host, enum seal_layer layer)
 {
-	const bool lacks = layer_lacks(host, layer);
+	const bool lacks = seal_host_lacks(host, 1u << layer, false) != 0;
 	struct utsname kernel;
 
 	if (layer == SEAL_LAYER_IDS)
