@@ -29,6 +29,7 @@
 #include "core/http.h"
 #include "tests/host/apidoc.h"
 #include "tests/host/kvm_guest.h"
+#include "tests/host/kvm_skip.h"
 #include "tests/rig/mayfly.h"
 #include "tests/unit/kernelfile.h"
 
@@ -494,15 +495,12 @@ static void metrics_count(void)
 
 static void test_running(void **state)
 {
-	const char *why;
 	char path[128];
 	struct stat st;
 
 	(void)state;
-	if (!mayfly_kvm_usable(&why)) {
-		printf("%s\n", why);
-		skip();
-	}
+	if (!kvm_or_skip())
+		return;
 	make_files();
 	takes("PUT", "/actions", "{\"action_type\":\"InstanceStart\"}");
 	refuses("PUT", "/actions", "{\"action_type\":\"InstanceStart\"}", 409,

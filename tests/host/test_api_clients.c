@@ -26,6 +26,7 @@
 
 #include "core/cc.h"
 #include "tests/host/apidoc.h"
+#include "tests/host/kvm_skip.h"
 #include "tests/rig/mayfly.h"
 #include "tests/unit/kernelfile.h"
 
@@ -153,16 +154,6 @@ static void takes_at(const char *method, const char *path, const char *body)
 	answer_fits(method, strncmp(path, "/drives/", 8) == 0 ? "/drives/{id}" : path);
 }
 
-static bool guest_runs(void)
-{
-	const char *why;
-
-	if (mayfly_kvm_usable(&why))
-		return true;
-	printf("%s\n", why);
-	return false;
-}
-
 /* ---- transcripts ---- */
 
 /* firecracker.NewMachine(), Machine.Start(): waitForSocket() first, then its handlers in order. */
@@ -217,8 +208,8 @@ static void test_go_sdk_start(void **state)
 	char path[128];
 
 	(void)state;
-	if (!guest_runs())
-		skip();
+	if (!kvm_or_skip())
+		return;
 	go_sdk("h console=ttyS0 reboot=k panic=1 pci=off");
 	takes_at("PUT", "/actions", "{\"action_type\":\"InstanceStart\"}");
 	takes_at("GET", "/", "");
@@ -397,8 +388,8 @@ static void test_serial_pipes(void **state)
 	char text[64];
 
 	(void)state;
-	if (!guest_runs())
-		skip();
+	if (!kvm_or_skip())
+		return;
 	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
 	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
 	begin(NULL, in[0], out[1]);
@@ -421,8 +412,8 @@ static void test_serial_file(void **state)
 	char text[64];
 
 	(void)state;
-	if (!guest_runs())
-		skip();
+	if (!kvm_or_skip())
+		return;
 	begin(NULL, -1, out);
 	go_sdk("x console=ttyS0 pci=off");
 	takes_at("PUT", "/actions", "{\"action_type\":\"InstanceStart\"}");
@@ -453,8 +444,8 @@ static void test_deaths(void **state)
 	pid_t pid;
 
 	(void)state;
-	if (!guest_runs())
-		skip();
+	if (!kvm_or_skip())
+		return;
 	go_sdk("h console=ttyS0 pci=off");
 	takes_at("PUT", "/actions", "{\"action_type\":\"InstanceStart\"}");
 	assert_true(metrics_have(DEATHS "0\n"));
@@ -494,8 +485,8 @@ static void test_file(void **state)
 	struct http_answer got;
 
 	(void)state;
-	if (!guest_runs())
-		skip();
+	if (!kvm_or_skip())
+		return;
 	path_in(path, sizeof(path), "config.json");
 	snprintf(text, sizeof(text),
 		 "{\"boot-source\":{\"kernel_image_path\":\"%s/kernel\",\"boot_args\":\"h\"},"

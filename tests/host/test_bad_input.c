@@ -28,6 +28,7 @@
 #include "core/cc.h"
 #include "core/options.h"
 #include "tests/host/kvm_guest.h"
+#include "tests/host/kvm_skip.h"
 #include "tests/rig/mayfly.h"
 #include "tests/unit/kernelfile.h"
 
@@ -103,17 +104,7 @@ static void test_kernel(void **state)
 		ends("--kernel @/secret", 1, "@/secret: Permission denied");
 }
 
-/* What is found out with a VM at hand. */
-static bool kvm_or_skip(void)
-{
-	const char *why;
-
-	if (mayfly_kvm_usable(&why))
-		return true;
-	printf("%s\n", why);
-	skip();
-	return false;
-}
+/* ---- what is found out with a VM at hand ---- */
 
 static void test_not_a_kernel(void **state)
 {

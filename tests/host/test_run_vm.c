@@ -8,17 +8,7 @@
 #include "tests/host/run_vm.h"
 
 #include "core/http.h"
-
-static bool kvm_or_skip(void)
-{
-	const char *why;
-
-	if (mayfly_kvm_usable(&why))
-		return true;
-	printf("%s\n", why);
-	skip();
-	return false;
-}
+#include "tests/host/kvm_skip.h"
 
 /* ---- ends ---- */
 
