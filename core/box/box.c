@@ -15,6 +15,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -87,6 +88,23 @@ static const enum box_event report_events[REPORT_TYPE_END] = {
 #undef REPORT_EVENT
 };
 
+/* Who brings the nonce back has read QUIESCE, and so all that was ever sent to it. */
+static int box_take_parked(struct box *box, const struct box_report *report)
+{
+	const uint32_t data = CTL_PARKED_DATA(report->detail);
+	const uint32_t control = CTL_PARKED_CONTROL(report->detail);
+
+	if (data > STATE_RECORD_MAX || control > STATE_RECORD_MAX)
+		return -EPROTO;
+	if (box->state != BOX_QUIESCING) /* a second one: the first stands */
+		return 0;
+	if (report->value != box->nonce)
+		return -EPROTO;
+	box->record_bytes[STATE_DATA] = data;
+	box->record_bytes[STATE_CONTROL] = control;
+	return 0;
+}
+
 /* What a report carries beyond its type, range-checked. 0 or -EPROTO. */
 static int box_take_report(struct box *box, const struct box_report *report)
 {
@@ -98,13 +116,7 @@ static int box_take_report(struct box *box, const struct box_report *report)
 
 	switch (report->type) {
 	case REPORT_PARKED:
-		if (report->value > STATE_RECORD_MAX || report->detail > STATE_RECORD_MAX)
-			return -EPROTO;
-		if (box->state != BOX_QUIESCING) /* a second one: the first stands */
-			return 0;
-		box->record_bytes[STATE_DATA] = report->value;
-		box->record_bytes[STATE_CONTROL] = (uint32_t)report->detail;
-		return 0;
+		return box_take_parked(box, report);
 	case REPORT_BROKEN:
 		return report->value < box->gen->dev->spec.queues &&
 				       report->detail < RING_ERROR_COUNT
@@ -194,9 +206,6 @@ static void box_look(struct loop_timer *timer)
 							     : FENCE_NONE;
 
 		if (fence != FENCE_NONE) {
-			/* A SIGCONT from outside would undo the stop; nothing undoes this. */
-			if (fence == FENCE_STOPPED)
-				syscall(SYS_pidfd_send_signal, box->pidfd, SIGKILL, NULL, 0);
 			box->fence = fence;
 			box_raise(box, BOX_EV_PROVEN);
 			return;
@@ -324,7 +333,7 @@ static void box_kill(struct box *box)
 
 static void box_stop(struct box *box)
 {
-	syscall(SYS_pidfd_send_signal, box->pidfd, SIGSTOP, NULL, 0);
+	fence_stop(box);
 	box_look_begin(box, false);
 }
 
@@ -352,14 +361,15 @@ static void box_hold(struct box *box)
 	struct seccomp_notif notif = { 0 };
 	bool held = false;
 
-	/* Before the SIGSTOP: that wakes the thread, which takes the call, and with it its number, out
-	 * of the listener.  After it: it stops on its way, without having reached user mode. */
+	/* Before the stop: that wakes the thread, which takes the call, and with it its number, out of
+	 * the listener, and stops on its way, without having reached user mode.  The stop is needed
+	 * all the same: with the VMM's death the listener would close, and the call return. */
 	if (ioctl(box->listener, SECCOMP_IOCTL_NOTIF_RECV, &notif) == 0) {
 		held = fence_held(box, notif.id);
 		log_warn("%s: generation %llu made a forbidden system call (%d)", box_id(box),
 			 (unsigned long long)box->gen->number, notif.data.nr);
 	}
-	syscall(SYS_pidfd_send_signal, box->pidfd, SIGSTOP, NULL, 0);
+	fence_stop(box);
 	if (held) {
 		box->fence = FENCE_HELD;
 		box_raise(box, BOX_EV_PROVEN);
@@ -393,7 +403,8 @@ static void box_reap(struct box *box)
 
 static void box_quiesce(struct box *box)
 {
-	const struct ctl_header message = { CTL_QUIESCE, 0 };
+	CHECK(getrandom(&box->nonce, sizeof(box->nonce), 0) == sizeof(box->nonce));
+	const struct ctl_header message = { CTL_QUIESCE, box->nonce };
 
 	if (channel_send(box, &message, sizeof(message)) != 0)
 		box_raise(box, BOX_EV_MISBEHAVED);

@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -18,25 +20,41 @@
 #include "core/cc.h"
 
 #define PF_EXITING 0x4u
+#define USER_END (1ull << 47) /* of what a process gets without asking for more */
+
+/* A read that can only end with a message: one of no bytes, or to where no program has memory,
+ * returns at once, and a task that was stopped on its way out of it would look the same. */
+static bool is_waiting_read(const char *syscall_line)
+{
+	unsigned long long buffer, bytes;
+
+	return sscanf(syscall_line, "0 0x0 0x%llx 0x%llx ", &buffer, &bytes) == 2 && bytes > 0 &&
+	       bytes <= CTL_BYTES_MAX && buffer < USER_END - CTL_BYTES_MAX;
+}
 
 /*
- * Blocked in read(control): the kernel prints number and arguments only of a task that is off the
- * CPU, else "running".  Only a message of ours wakes it, and none is on its way: the socket holds
- * nothing of ours.  That has to be looked at, and first: a box that left QUIESCE unread can sleep in
- * the same read() while the message is copied to a page that is slow to come, and then go on.  (What
- * was sent counts until the reader has copied it.)
+ * Blocked in read(control) with nothing to read: the kernel prints number and arguments only of a
+ * task that is off the CPU, else "running".  A message of ours is what ends that read.  A signal
+ * that stops and continues the task restarts it, at the same instruction.
+ *
+ * None of our messages may be on its way.  One that is not read, or not yet copied, the socket still
+ * counts; that is looked at first.  One that was copied and has not brought the reader back to user
+ * mode is counted nowhere, and a signal can hold the reader just there: that there is none is what
+ * the nonce in PARKED says, which only a reader of our last message knows.
  */
 bool fence_parked(const struct box *box)
 {
-	static const char want[] = "0 0x0 "; /* __NR_read, BOX_FD_CONTROL */
-	char line[64];
+	char line[128];
 	int unread;
 
 	if (ioctl(box->control, SIOCOUTQ, &unread) != 0 || unread != 0)
 		return false;
-	const ssize_t n = pread(box->proc_syscall, line, sizeof(line), 0);
+	const ssize_t n = pread(box->proc_syscall, line, sizeof(line) - 1, 0);
 
-	return n >= (ssize_t)sizeof(want) - 1 && memcmp(line, want, sizeof(want) - 1) == 0;
+	if (n <= 0)
+		return false;
+	line[n] = '\0';
+	return is_waiting_read(line);
 }
 
 /* A forbidden call that the listener has received and nobody answers. */
@@ -45,12 +63,27 @@ bool fence_held(const struct box *box, uint64_t id)
 	return box->listener >= 0 && ioctl(box->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
 }
 
+/*
+ * Not SIGSTOP, which a SIGCONT from outside undoes, if only between the look and what is done next.
+ * A ptrace-stop ends by its tracer, which never ends it, or by SIGKILL; and the tracer's own death is
+ * a SIGKILL (EXITKILL), before anything that the tracer held open could let the task go on.
+ */
+void fence_stop(struct box *box)
+{
+	box->seized = ptrace(PTRACE_SEIZE, box->pid, NULL, PTRACE_O_EXITKILL) == 0 &&
+		      ptrace(PTRACE_INTERRUPT, box->pid, NULL, NULL) == 0;
+	if (!box->seized)
+		syscall(SYS_pidfd_send_signal, box->pidfd, SIGKILL, NULL, 0);
+}
+
+/* In a stop of ours: another tracer could let it go on. */
 static bool is_stopped(const struct box *box)
 {
 	siginfo_t info = { 0 };
 
-	return waitid(P_PIDFD, (id_t)box->pidfd, &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 &&
-	       info.si_pid == box->pid && info.si_code == CLD_STOPPED;
+	return box->seized &&
+	       waitid(P_PIDFD, (id_t)box->pidfd, &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 &&
+	       info.si_pid == box->pid && info.si_code == CLD_TRAPPED;
 }
 
 /* Field 9 of stat, the task's flags; 0 when it cannot be read.  The name (field 2) is in brackets

@@ -60,6 +60,8 @@ struct box {
 	uint32_t looks;
 	bool look_parked; /* else: stopped or exiting */
 	bool canary;      /* the agreed forbidden call was seen on the listener */
+	bool seized;      /* the supervisor's thread traces it: it can be stopped for good */
+	uint32_t nonce;   /* of QUIESCE, which PARKED has to bring back */
 
 	enum fence fence;
 	enum replace_reason reason; /* of its suspicion */
@@ -242,6 +244,9 @@ bool fence_parked(const struct box *box);
 bool fence_held(const struct box *box, uint64_t id);
 /* FENCE_STOPPED, FENCE_EXITING or FENCE_NONE. */
 enum fence fence_stopped(const struct box *box);
+/* Begins to stop the box in such a way that it never runs again, whatever signal anybody sends: a
+ * ptrace-stop of this thread's, or SIGKILL where somebody else traces it.  Does not wait. */
+void fence_stop(struct box *box);
 
 /* verify.c */
 /* What this process is, to compare with: once. 0 or -errno. */

@@ -25,7 +25,7 @@
 	X(ACTIVE, 0, "owns the rings")                                                             \
 	X(QUIESCING, 250, "QUIESCE sent; still owns the rings")                                    \
 	X(PARKING, 50, "says that it parked; still owns the rings until a look proves it")         \
-	X(STOPPING, 50, "SIGSTOP sent; owns the rings until a look proves otherwise")              \
+	X(STOPPING, 50, "being stopped; owns the rings until a look proves otherwise")             \
 	X(PENDING, 0, "SIGKILL sent without proof: waits for the kernel, however long")            \
 	X(FENCED, 0, "proven unable to touch rings or backends; alive, may only be killed")        \
 	X(DYING, 0, "fenced and SIGKILL sent; waits to be reaped")                                 \
@@ -68,9 +68,9 @@
 	X(STARTED, "tell the device that the first pass is done")                                  \
 	X(QUIESCE, "send QUIESCE, ring the bell")                                                  \
 	X(LOOK, "look whether it is in read(control), again and again; raises PROVEN")             \
-	X(STOP, "SIGSTOP; look whether it stopped or is exiting, likewise")                        \
+	X(STOP, "begin to stop it; look whether it stopped or is exiting, likewise")               \
 	X(SUSPECT, "record the suspicion, then as STOP")                                           \
-	X(HOLD, "record the suspicion; a call that the listener holds is the fence; SIGSTOP")      \
+	X(HOLD, "record the suspicion; a call that the listener holds is the fence; stop it")      \
 	X(PEND, "SIGKILL; tell the device that the fence is pending; look for its end")            \
 	X(FENCED, "tell the device that the fence is proven")                                      \
 	X(KILL, "SIGKILL a box that owns nothing")                                                 \

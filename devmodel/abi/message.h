@@ -19,7 +19,7 @@
 /* VMM to box: NAME, number, meaning. */
 #define CTL_TYPES(X)                                                                               \
 	X(ACTIVATE, 1, "serve these queues from here on; struct ctl_activate and state records")   \
-	X(QUIESCE, 2, "finish what was begun, write the state records, park")                      \
+	X(QUIESCE, 2, "finish what was begun, write the state records, park; value: a nonce")      \
 	X(PING, 3, "answer PONG with the same value")                                              \
 	X(GO, 4,                                                                                   \
 	  "the listener is taken: make the agreed call; during the seal only, without a bell")
@@ -32,7 +32,7 @@ enum ctl_type {
 
 struct ctl_header {
 	uint32_t type;
-	uint32_t value; /* PING: any; else 0 */
+	uint32_t value; /* PING: any; QUIESCE: a number that cannot be guessed; else 0 */
 };
 
 struct ctl_queue {
@@ -63,7 +63,7 @@ struct ctl_activate {
 	X(SEALED, 3, "all layers in force, waiting")                                               \
 	X(FAILED, 4, "a seal step failed; value: step, detail: errno")                             \
 	X(ACTIVATED, 5, "first pass over all queues done; detail: requests served in it")          \
-	X(PARKED, 6, "value: bytes of the data record, detail: bytes of the control record")       \
+	X(PARKED, 6, "value: as in QUIESCE; detail: CTL_PARKED_BYTES of the two records")          \
 	X(PONG, 7, "value: as in PING")                                                            \
 	X(BROKEN, 8, "the driver broke a rule; value: queue, detail: enum ring_error")             \
 	X(REFUSED, 9, "a carried state record does not fit its schema")
@@ -80,6 +80,11 @@ struct box_report {
 	uint32_t value;
 	uint64_t detail;
 };
+
+/* PARKED: how long the records are that the box left in its state page. */
+#define CTL_PARKED_BYTES(data, control) ((uint64_t)(data) | (uint64_t)(control) << 32)
+#define CTL_PARKED_DATA(detail) ((uint32_t)(detail))
+#define CTL_PARKED_CONTROL(detail) ((uint32_t)((detail) >> 32))
 
 /* What a driver can do wrong with a ring: ends service of the device until it is reset. */
 #define RING_ERRORS(X)                                                                             \

@@ -134,10 +134,12 @@ static bool run_bell(const struct loop *loop)
 	return (int32_t)(bell - loop->heard) > 0;
 }
 
-/* Writes the records and waits to be killed.  Never returns but for -EPIPE (the VMM is gone). */
+/* Writes the records and waits to be killed.  Never returns but for -EPIPE (the VMM is gone).  The
+ * nonce says that QUIESCE was read before PARKED was said. */
 static int run_park(struct loop *loop)
 {
 	struct dev *dev = loop->dev;
+	const uint32_t nonce = message.header.value;
 	uint32_t bytes[STATE_CLASSES] = { 0 };
 
 	if (dev->ops->quiesce != NULL)
@@ -152,7 +154,8 @@ static int run_park(struct loop *loop)
 			return -EINVAL; /* a live value out of its range: a bug, and no state */
 		bytes[c] = (uint32_t)n;
 	}
-	if (run_report(dev, REPORT_PARKED, bytes[STATE_DATA], bytes[STATE_CONTROL]) != 0)
+	if (run_report(dev, REPORT_PARKED, nonce,
+		       CTL_PARKED_BYTES(bytes[STATE_DATA], bytes[STATE_CONTROL])) != 0)
 		return -EPIPE;
 	for (;;) {
 		const long n = run_receive(loop);

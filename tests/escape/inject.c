@@ -3,12 +3,8 @@
  * Injection.  A call is one single step, so each ending shows as a stop of its own:
  *
  *   it returned         SIGTRAP of the step, and the register holds what it returned
- *   it is held          nothing, until the supervisor has heard of it from the listener and sends
- *                       SIGSTOP; the stop that follows finds the call interrupted (the kernel's
- *                       ERESTARTSYS in the register) and user mode not reached
- *
- * At that second stop the box is let go of with its SIGSTOP, so that the rest takes the same course
- * as without a tracer: to the supervisor it is a stopped child.
+ *   it is held          nothing, until the supervisor has heard of it from the listener; it cannot
+ *                       stop what is traced here, so it kills
  *
  * Waiting uses waitid() with WNOWAIT where it could be a death: to reap is the supervisor's part.
  */
@@ -29,7 +25,6 @@
 #define PTRACE_O_SUSPEND_SECCOMP (1 << 21)
 #endif
 
-#define KERNEL_ERESTARTSYS 512 /* never seen by a program: the call did not return */
 #define PATIENCE_S 10
 #define INSN_BYTES 2
 #define TEXT_MAX (256u << 10)
@@ -194,10 +189,10 @@ void inject_detach(struct inject *in)
 }
 
 /* Lets go of a box that is the supervisor's now. */
-static void inject_abandon(struct inject *in, int signal)
+static void inject_abandon(struct inject *in)
 {
 	cc_close(&in->control);
-	ptrace(PTRACE_DETACH, in->pid, 0, (long)signal); /* fails if it was killed meanwhile */
+	ptrace(PTRACE_DETACH, in->pid, 0, 0); /* fails if it was killed meanwhile */
 	in->pid = 0;
 }
 
@@ -225,22 +220,17 @@ static bool set_instruction(const struct inject *in, enum inject_abi abi)
 	return ptrace(PTRACE_POKETEXT, in->pid, in->site, word) == 0;
 }
 
-/* The stop after a call, before user mode: by the step, or by the supervisor's SIGSTOP, which the
- * kernel delivers after the step's SIGTRAP.  What the call's register holds tells them apart. */
+/* The stop after a call, before user mode: by the step, or by a signal that the call raised. */
 static enum inject_outcome outcome_of_stop(struct inject *in, int signal, long *ret)
 {
 	struct user_regs_struct r;
 
 	if (ptrace(PTRACE_GETREGS, in->pid, 0, &r) != 0) {
 		*ret = SIGKILL; /* between the stop and this */
-		inject_abandon(in, 0);
+		inject_abandon(in);
 		return INJECT_KILLED;
 	}
 	*ret = (long)r.rax;
-	if (*ret == -KERNEL_ERESTARTSYS && r.rip == in->site + INSN_BYTES) {
-		inject_abandon(in, SIGSTOP);
-		return INJECT_HELD;
-	}
 	if (signal == SIGTRAP)
 		return INJECT_EXECUTED;
 	*ret = signal; /* not delivered: a traced pid 1 would ignore it and go on */
@@ -253,8 +243,8 @@ static bool is_stale(const struct inject *in, const siginfo_t *info)
 {
 	struct user_regs_struct r;
 
-	return info->si_code == CLD_TRAPPED && info->si_status != SIGSTOP &&
-	       ptrace(PTRACE_GETREGS, in->pid, 0, &r) == 0 && r.rip == in->site;
+	return info->si_code == CLD_TRAPPED && ptrace(PTRACE_GETREGS, in->pid, 0, &r) == 0 &&
+	       r.rip == in->site;
 }
 
 static enum inject_outcome inject_outcome(struct inject *in, long *ret)
@@ -268,7 +258,7 @@ static enum inject_outcome inject_outcome(struct inject *in, long *ret)
 	}
 	if (err == 0 && info.si_code == CLD_TRAPPED)
 		return outcome_of_stop(in, info.si_status, ret);
-	inject_abandon(in, 0);
+	inject_abandon(in);
 	*ret = err == 0 ? info.si_status : SIGKILL;
 	if (err == -ETIMEDOUT)
 		return INJECT_SILENT;

@@ -32,7 +32,6 @@ enum inject_abi {
 /* NAME, meaning. */
 #define INJECT_OUTCOMES(X)                                                                         \
 	X(EXECUTED, "executed") /* it returned; *ret is what */                                    \
-	X(HELD, "held")         /* it was stopped inside the call, which had not returned */       \
 	X(EXITED, "exited")     /* the process ended by its own hand; *ret is the status */        \
 	X(KILLED, "killed")     /* it was killed and never seen to return; *ret is the signal */   \
 	X(FAULTED, "faulted")   /* it raised a signal, of which a box dies; *ret is which */       \

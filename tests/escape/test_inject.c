@@ -170,8 +170,8 @@ static void probe(struct attack *a, enum inject_abi abi, const struct probe *p)
 	if (allowed) {
 		if (outcome != INJECT_EXECUTED || ret == -ENOSYS)
 			complain(a, abi, p, inject_outcome_name(outcome), ret);
-	} else if (outcome == INJECT_HELD || (outcome == INJECT_KILLED && ret == SIGKILL)) {
-		/* Killed: it was replaced and ended before this thread saw it stop in the call. */
+	} else if (outcome == INJECT_KILLED && ret == SIGKILL) {
+		/* By the supervisor, while it was in the call: which fence it took says so. */
 		a->held++;
 		check_reaction(a, abi, p, seen);
 	} else {

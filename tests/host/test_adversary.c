@@ -20,7 +20,6 @@
 
 #define QUICK 100
 #define DEVICES_MAX 6
-#define SLOW_BYTES (4u << 20)
 
 static struct boxrig rig;
 
@@ -115,13 +114,12 @@ static int honest_end(void **state)
 
 struct trial {
 	enum rogue_behaviour behaviour;
-	uint32_t devices;  /* at once; 0: 1 */
-	bool slow;         /* each takes a deadline, 50 or 250 ms: a third as many */
-	uint32_t fences;   /* that a replacement may rest on */
-	uint32_t reasons;  /* that it may have */
-	bool ruins;        /* the rings: the driver has to reset after each */
-	bool breaks;       /* the device must be broken after each; with ruins only */
-	uint64_t slow_gpa; /* UNREAD: a page that is slow to come */
+	uint32_t devices; /* at once; 0: 1 */
+	bool slow;        /* each takes a deadline, 50 or 250 ms: a third as many */
+	uint32_t fences;  /* that a replacement may rest on */
+	uint32_t reasons; /* that it may have */
+	bool ruins;       /* the rings: the driver has to reset after each */
+	bool breaks;      /* the device must be broken after each; with ruins only */
 };
 
 struct worker {
@@ -242,7 +240,6 @@ static void worker_begin(struct worker *w, const struct trial *trial, uint32_t a
 	w->scene = scene_create(&rig, &config);
 	memset(slot, 0, sizeof(*slot));
 	slot->used_gpa = w->scene->blk.rings[0].used_gpa;
-	slot->slow_gpa = trial->slow_gpa;
 	slot->behaviour = trial->behaviour;
 	assert_int_equal(worker_start(w), 0);
 }
@@ -388,6 +385,9 @@ static void test_lies(void **state)
 	(void)state;
 	TRIAL(.behaviour = ROGUE_LIES, .devices = 6, .slow = true, .fences = FORCED,
 	      .reasons = PLANNED);
+	TRIAL(.behaviour = ROGUE_NO_BYTES, .devices = 6, .slow = true, .fences = FORCED,
+	      .reasons = PLANNED);
+	TRIAL(.behaviour = ROGUE_UNREAD, .fences = FORCED, .reasons = R(PROTOCOL));
 }
 
 static void test_dies(void **state)
@@ -412,24 +412,7 @@ static void test_wrong_record(void **state)
 struct helper {
 	pthread_t thread;
 	bool stop; /* shared with the thread */
-	uint64_t slow_gpa;
 };
-
-/* Takes the page away again and again, so that whoever touches it must wait. */
-static void *punch_main(void *arg)
-{
-	struct helper *h = arg;
-	uint8_t *bytes = guestmem_ptr(&rig.mem, gpa_make(h->slow_gpa), SLOW_BYTES);
-
-	while (!__atomic_load_n(&h->stop, __ATOMIC_RELAXED)) {
-		for (uint32_t at = 0; at < SLOW_BYTES; at += 4096)
-			bytes[at] = 1;
-		if (fallocate(rig.mem.fds[0], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			      (off_t)h->slow_gpa, SLOW_BYTES) != 0)
-			return arg;
-	}
-	return NULL;
-}
 
 /* Stops and continues every box there is. */
 static void *signal_main(void *arg)
@@ -451,32 +434,33 @@ static void *signal_main(void *arg)
 	return NULL;
 }
 
-static void helper_begin(struct helper *h, void *(*main)(void *), uint64_t slow_gpa)
+/* Continues every box there is, as often as can be: whoever stops does not stay so. */
+static void *continue_main(void *arg)
 {
-	*h = (struct helper){ .slow_gpa = slow_gpa };
+	struct helper *h = arg;
+	pid_t pids[128];
+
+	while (!__atomic_load_n(&h->stop, __ATOMIC_RELAXED)) {
+		const int n = inject_children(pids, ARRAY_SIZE(pids));
+
+		for (int i = 0; i < n * 100; i++) {
+			if (pids[i % n] != rig.spawner.pid)
+				kill(pids[i % n], SIGCONT);
+		}
+	}
+	return NULL;
+}
+
+static void helper_begin(struct helper *h, void *(*main)(void *))
+{
+	*h = (struct helper){ 0 };
 	assert_int_equal(pthread_create(&h->thread, NULL, main, h), 0);
 }
 
 static void helper_end(struct helper *h)
 {
-	void *failed;
-
 	__atomic_store_n(&h->stop, true, __ATOMIC_RELAXED);
-	pthread_join(h->thread, &failed);
-	assert_null(failed);
-}
-
-static void test_reads_slowly(void **state)
-{
-	struct helper h;
-	gpa_t slow;
-
-	(void)state;
-	assert_int_equal(guestmem_alloc(&rig.mem, SLOW_BYTES, 4096, &slow), 0);
-	helper_begin(&h, punch_main, slow.raw);
-	TRIAL(.behaviour = ROGUE_UNREAD, .devices = 6, .slow = true, .fences = FORCED,
-	      .reasons = PLANNED | R(HANG), .slow_gpa = slow.raw + SLOW_BYTES / 2);
-	helper_end(&h);
+	pthread_join(h->thread, NULL);
 }
 
 static void test_signals_from_outside(void **state)
@@ -484,13 +468,28 @@ static void test_signals_from_outside(void **state)
 	struct helper h;
 
 	(void)state;
-	helper_begin(&h, signal_main, 0);
+	helper_begin(&h, signal_main);
 	TRIAL(.behaviour = ROGUE_HONEST, .fences = F(PARKED) | F(STOPPED),
 	      .reasons = PLANNED | R(HANG));
+	TRIAL(.behaviour = ROGUE_UNREAD, .fences = FORCED, .reasons = R(PROTOCOL) | R(HANG));
+	TRIAL(.behaviour = ROGUE_NO_BYTES, .devices = 6, .slow = true, .fences = FORCED,
+	      .reasons = PLANNED);
 	TRIAL(.behaviour = ROGUE_LIES, .devices = 6, .slow = true, .fences = FORCED,
 	      .reasons = PLANNED);
 	TRIAL(.behaviour = ROGUE_DEAF, .devices = 6, .slow = true, .fences = FORCED,
 	      .reasons = PLANNED);
+	helper_end(&h);
+}
+
+static void test_continued_from_outside(void **state)
+{
+	struct helper h;
+
+	(void)state;
+	helper_begin(&h, continue_main);
+	TRIAL(.behaviour = ROGUE_SPINS, .slow = true, .fences = FORCED, .reasons = PLANNED);
+	if (rig.host.listener)
+		TRIAL(.behaviour = ROGUE_CALLS, .fences = F(HELD) | FORCED, .reasons = R(SECCOMP));
 	helper_end(&h);
 }
 
@@ -524,8 +523,8 @@ int main(void)
 		scene_test(test_lies),
 		scene_test(test_dies),
 		scene_test(test_wrong_record),
-		scene_test(test_reads_slowly),
 		scene_test(test_signals_from_outside),
+		scene_test(test_continued_from_outside),
 	};
 
 	const struct scene_group group = {

@@ -17,7 +17,8 @@ STATE_SCHEMA(blk_data, BLK_DATA);
 
 /* ---- activation ---- */
 
-#define REFILLS 40 /* by no means a lap: then the driver would be due for another call */
+#define NONCE 0x5eedu /* any: what QUIESCE carries */
+#define REFILLS 40    /* by no means a lap: then the driver would be due for another call */
 
 static struct {
 	uint32_t serves;
@@ -105,8 +106,8 @@ static void activation_order(bool event_idx)
 	assert_int_equal(ring_signals(&rings[0]), 1);
 	assert_int_equal(ring_signals(&rings[1]), 1); /* also where nothing was done */
 	assert_int_equal(ring_signals(&rings[2]), 0); /* not enabled */
-	tell_type(CTL_QUIESCE, 0);
-	expect_report(REPORT_PARKED, 0, 0);
+	tell_type(CTL_QUIESCE, NONCE);
+	expect_report(REPORT_PARKED, NONCE, 0);
 }
 
 static void test_activation_order(void **state)
@@ -176,9 +177,9 @@ static void test_bell_under_load(void **state)
 		expect_report(REPORT_PONG, 1000 + i, 0);
 	}
 	tell_type(CTL_PING, 1); /* two at once */
-	tell_type(CTL_QUIESCE, 0);
+	tell_type(CTL_QUIESCE, NONCE);
 	expect_report(REPORT_PONG, 1, 0);
-	expect_report(REPORT_PARKED, 0, 0);
+	expect_report(REPORT_PARKED, NONCE, 0);
 	shutdown(vmm, SHUT_WR);
 	assert_int_equal(finish(), -EPIPE);
 	for (uint32_t i = 0; i < QUEUES; i++)
@@ -204,8 +205,8 @@ static void test_bell_wraps(void **state)
 	while (__atomic_load_n(&loaded[0], __ATOMIC_RELAXED) - before < 1000)
 		;
 	__atomic_store_n(&page->bell, 2, __ATOMIC_RELEASE);
-	tell_type(CTL_QUIESCE, 0);
-	expect_report(REPORT_PARKED, 0, 0);
+	tell_type(CTL_QUIESCE, NONCE);
+	expect_report(REPORT_PARKED, NONCE, 0);
 }
 
 /* ---- PING, QUIESCE, records ---- */
@@ -220,10 +221,10 @@ static void test_ping(void **state)
 	expect_report(REPORT_ACTIVATED, 0, 0);
 	tell_type(CTL_PING, 0); /* asleep */
 	expect_report(REPORT_PONG, 0, 0);
-	tell_type(CTL_QUIESCE, 0);
+	tell_type(CTL_QUIESCE, NONCE);
 	assert_int_equal(hear().type, REPORT_PARKED);
 	tell_type(CTL_PING, 2); /* parked: it listens to nothing any more */
-	tell_type(CTL_QUIESCE, 0);
+	tell_type(CTL_QUIESCE, NONCE);
 	shutdown(vmm, SHUT_WR);
 	assert_int_equal(finish(), -EPIPE);
 	expect_silence();
@@ -235,14 +236,17 @@ static uint32_t record_of_one(uint8_t *record)
 	start();
 	activate();
 	assert_int_equal(hear().type, REPORT_ACTIVATED);
-	tell_type(CTL_QUIESCE, 0);
+	tell_type(CTL_QUIESCE, NONCE);
 	const struct box_report parked = hear();
 
 	assert_int_equal(parked.type, REPORT_PARKED);
-	assert_in_range(parked.value, STATE_WIRE_HEADER, STATE_RECORD_MAX);
-	assert_int_equal(parked.detail, 0); /* blk has no control state */
-	memcpy(record, page->record[STATE_DATA], parked.value);
-	return parked.value;
+	const uint32_t bytes = CTL_PARKED_DATA(parked.detail);
+
+	assert_int_equal(parked.value, NONCE);
+	assert_in_range(bytes, STATE_WIRE_HEADER, STATE_RECORD_MAX);
+	assert_int_equal(CTL_PARKED_CONTROL(parked.detail), 0); /* blk has no control state */
+	memcpy(record, page->record[STATE_DATA], bytes);
+	return bytes;
 }
 
 static void test_quiesce_writes_records(void **state)
@@ -290,7 +294,7 @@ static void test_record_is_carried(void **state)
 	start();
 	tell(&message, sizeof(message.head) + bytes);
 	expect_report(REPORT_ACTIVATED, 0, 0);
-	tell_type(CTL_QUIESCE, 0);
+	tell_type(CTL_QUIESCE, NONCE);
 	assert_int_equal(hear().type, REPORT_PARKED);
 	assert_int_equal(state_decode(&blk_data_schema, page->record[STATE_DATA], bytes, &data), 0);
 }
@@ -416,7 +420,7 @@ static void test_end_of_stream(void **state)
 	start(); /* parked */
 	activate();
 	expect_report(REPORT_ACTIVATED, 0, 0);
-	tell_type(CTL_QUIESCE, 0);
+	tell_type(CTL_QUIESCE, NONCE);
 	assert_int_equal(hear().type, REPORT_PARKED);
 	shutdown(vmm, SHUT_RDWR);
 	assert_int_equal(finish(), -EPIPE);
@@ -457,7 +461,7 @@ static void test_broken_ring(void **state)
 	tell_type(CTL_PING, 3); /* the box itself is well */
 	expect_report(REPORT_PONG, 3, 0);
 	assert_int_equal(used_idx(0), 0);
-	tell_type(CTL_QUIESCE, 0);
+	tell_type(CTL_QUIESCE, NONCE);
 	assert_int_equal(hear().type, REPORT_PARKED);
 }
 

@@ -43,7 +43,7 @@ struct proc {
 	bool asked; /* of the spawner, no answer yet */
 	bool alive;
 	bool killed; /* SIGKILL sent */
-	bool halted; /* SIGSTOP sent */
+	bool halted; /* being stopped, by fence_stop() */
 	bool active; /* it was told to serve */
 	bool still;  /* it cannot run any more, or not until the VMM writes to it */
 	bool trapped;
@@ -195,9 +195,8 @@ static int fake_openat(int dir, const char *path, int flags, ...)
 
 static void proc_signal(struct proc *p, int sig)
 {
-	WALK_CHECK(sig == SIGKILL || sig == SIGSTOP); /* SIGCONT would undo a fence */
-	p->killed = p->killed || sig == SIGKILL;
-	p->halted = p->halted || sig == SIGSTOP;
+	WALK_CHECK(sig == SIGKILL); /* what any other does can be undone */
+	p->killed = true;
 }
 
 static long fake_syscall(long nr, ...)
@@ -450,6 +449,17 @@ bool fence_held(const struct box *box, uint64_t id)
 	if (p->trapped && pick(2) == 0)
 		p->still = true;
 	return p->trapped && p->still;
+}
+
+void fence_stop(struct box *box)
+{
+	struct proc *p = proc_of(box->cookie);
+
+	/* Somebody else traces it. */
+	if (fault())
+		p->killed = true;
+	else
+		p->halted = true;
 }
 
 enum fence fence_stopped(const struct box *box)

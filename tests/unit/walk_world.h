@@ -144,6 +144,8 @@ static void env_report(struct box *box, uint32_t type)
 			 pick(2) == 1;
 
 	said = (struct box_report){ .type = type };
+	if (type == REPORT_PARKED)
+		said.value = box->nonce;
 	said_ret = 1;
 	if (type == REPORT_HALF)
 		said.value = 5;

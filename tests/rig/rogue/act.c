@@ -30,9 +30,9 @@ static uint32_t write_record(struct rogue *r)
 	return n < 0 ? 0 : (uint32_t)n;
 }
 
-static void say_parked(struct rogue *r, uint32_t bytes, uint64_t more)
+static void say_parked(struct rogue *r, uint32_t bytes, uint32_t more)
 {
-	rogue_report(r, REPORT_PARKED, bytes, more);
+	rogue_report(r, REPORT_PARKED, r->nonce, CTL_PARKED_BYTES(bytes, more));
 }
 
 /* Where a box that parks ends. */
@@ -233,19 +233,27 @@ static void act_long(struct rogue *r)
 static void act_length(struct rogue *r)
 {
 	write_record(r);
-	say_parked(r, STATE_RECORD_MAX + 1, 1ull << 40);
+	say_parked(r, STATE_RECORD_MAX + 1, UINT32_MAX);
 	wait_for_ever(r);
 }
 
-/* rogue_act() has read nothing yet.  While the page is being taken away, the read waits for that
- * with the message half taken: asleep in read(control), but not for want of a message. */
+/* rogue_act() has read nothing yet.  Who is stopped by a signal as this read returns looks as if it
+ * were in it, with nothing left to read. */
 static void act_unread(struct rogue *r)
 {
-	void *slow = gpa_span(&r->dev->launch->map, gpa_make(r->slot->slow_gpa), 4096);
-
 	say_parked(r, write_record(r), 0);
-	sys_read(r->dev->launch->fd_control, slow, 4096);
+	rogue_receive(r);
 	spin(r);
+}
+
+/* The same look, with QUIESCE read first. */
+static void act_no_bytes(struct rogue *r)
+{
+	say_parked(r, write_record(r), 0);
+	for (;;) {
+		rogue_beat(r);
+		sys_read(r->dev->launch->fd_control, r->sector, 0);
+	}
 }
 
 /* clang-format off */
@@ -263,6 +271,7 @@ static void (*const acts[ROGUE_BEHAVIOUR_COUNT])(struct rogue *) = {
 	[ROGUE_EXITS] = act_exits,           [ROGUE_GARBAGE] = act_garbage,
 	[ROGUE_RANGE] = act_range,           [ROGUE_LONG] = act_long,
 	[ROGUE_LENGTH] = act_length,         [ROGUE_UNREAD] = act_unread,
+	[ROGUE_NO_BYTES] = act_no_bytes,
 };
 /* clang-format on */
 

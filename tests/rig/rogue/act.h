@@ -11,6 +11,7 @@ struct rogue {
 	struct rogue_slot *slot;
 	uint32_t place; /* in slot->beats */
 	uint32_t heard; /* messages read, as the bell counts */
+	uint32_t nonce; /* of the last */
 	uint64_t seen[ROGUE_BEATS];
 	uint64_t sector[BLK_SECTOR / sizeof(uint64_t)];
 };

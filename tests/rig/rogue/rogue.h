@@ -38,7 +38,8 @@
 	X(RANGE, "parks with a record one value of which is out of range")                         \
 	X(LONG, "parks and says that its record is a page long")                                   \
 	X(LENGTH, "says that it parked with a record longer than can be")                          \
-	X(UNREAD, "says that it parked, then reads QUIESCE, slowly, and spins")
+	X(UNREAD, "says that it parked, then reads QUIESCE, and spins")                            \
+	X(NO_BYTES, "says that it parked, and reads no bytes of what is not there, on and on")
 
 enum rogue_behaviour {
 #define ROGUE_ENUM(NAME, text) ROGUE_##NAME,
@@ -54,7 +55,6 @@ enum rogue_behaviour {
 struct rogue_slot {
 	/* The test writes. */
 	uint64_t used_gpa;  /* of queue 0: which device this slot is about; 0: none */
-	uint64_t slow_gpa;  /* UNREAD: where to read to */
 	uint32_t behaviour; /* enum rogue_behaviour, looked at when QUIESCE comes */
 	uint32_t pad;
 	/* The programs write. */

@@ -116,6 +116,7 @@ long rogue_receive(struct rogue *r)
 		n = sys_read(r->dev->launch->fd_control, message.bytes, sizeof(message));
 	while (n == -EINTR);
 	r->heard++;
+	r->nonce = message.header.value;
 	return n <= 0 ? -EPIPE : n;
 }
 
