@@ -20,7 +20,7 @@ const enum dev_kind zoo_kinds[ZOO_KINDS] = { DEV_KIND_BLK, DEV_KIND_RNG, DEV_KIN
 const char *zoo_name(enum dev_kind kind)
 {
 	static const char *const names[] = {
-#define KIND_NAME(NAME, name, virtio_id) #name,
+#define KIND_NAME(NAME, name, virtio_id, outward) #name,
 		DEV_KINDS(KIND_NAME)
 #undef KIND_NAME
 	};

@@ -17,7 +17,7 @@
 static const char *kind_name(enum dev_kind kind)
 {
 	static const char *const names[] = {
-#define KIND_NAME(NAME, name, virtio_id) #name,
+#define KIND_NAME(NAME, name, virtio_id, outward) #name,
 		DEV_KINDS(KIND_NAME)
 #undef KIND_NAME
 	};

@@ -355,6 +355,12 @@ static enum replace_reason box_suspicion(enum box_event event)
 	}
 }
 
+static void box_suspect(struct box *box, enum box_event event)
+{
+	box->reason = box_suspicion(event);
+	device_box_suspect(box, box->reason);
+}
+
 /* The call that the listener holds is never answered: the thread stays where it is. */
 static void box_hold(struct box *box)
 {
@@ -423,8 +429,11 @@ static void box_activate(struct box *box)
 	memset(&message.activate, 0, sizeof(message.activate));
 	message.activate.header.type = CTL_ACTIVATE;
 	message.activate.features = dev->features;
-	for (uint32_t i = 0; i < l->queues; i++)
+	for (uint32_t i = 0; i < l->queues; i++) {
 		message.activate.queues[i] = dev->queues[l->queue_index[i]];
+		if (dev->refusing)
+			message.activate.queues[i].refuse = CTL_REFUSE_ALL;
+	}
 	message.activate.reg_seq = reg_shadow(box->gen->dev, message.activate.shadow);
 	n = record_give(box, message.bytes + sizeof(message.activate),
 			message.activate.record_bytes);
@@ -457,14 +466,14 @@ static void box_end(struct box *box, enum box_action action, enum box_event even
 		device_box_reaped(box);
 		break;
 	case BOX_DO_REAP_SUSPECT:
-		box->fence = FENCE_DEAD;
-		device_box_suspect(box, box_suspicion(event));
+		fence_dead(box);
+		box_suspect(box, event);
 		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
 		box_reap(box); /* after: the fenced box's state page is still looked at */
 		device_box_reaped(box);
 		break;
 	case BOX_DO_REAP_FENCED:
-		box->fence = FENCE_DEAD;
+		fence_dead(box);
 		device_box_reached(box, BOX_FENCED, DEVICE_EV_FENCED);
 		box_reap(box);
 		device_box_reaped(box);
@@ -511,11 +520,11 @@ static void box_act(struct box *box, enum box_action action, enum box_event even
 		box_stop(box);
 		break;
 	case BOX_DO_SUSPECT:
-		device_box_suspect(box, box_suspicion(event));
+		box_suspect(box, event);
 		box_stop(box);
 		break;
 	case BOX_DO_HOLD:
-		device_box_suspect(box, box_suspicion(event));
+		box_suspect(box, event);
 		box_hold(box);
 		break;
 	case BOX_DO_PEND:

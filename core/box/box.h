@@ -131,8 +131,10 @@ struct device_spec {
 	union dev_config config;
 	/* Register devices: notes a write that was carried out, for a clean start. */
 	void (*shadow)(uint8_t *shadow, uint8_t offset, uint8_t value);
-	uint32_t death_budget;            /* this many deaths, at most DEVICE_DEATHS_MAX, .. */
-	uint32_t death_window_s;          /* .. in this time quarantine it; 0: never */
+	uint32_t death_budget;   /* this many deaths, at most DEVICE_DEATHS_MAX, .. */
+	uint32_t death_window_s; /* .. in this time quarantine it; 0: never */
+	uint32_t
+		poison_limit; /* a request that killed so many is answered with an error; 0: never */
 	const struct device_hooks *hooks; /* may be NULL, each may be NULL */
 	void *ctx;
 };
@@ -164,7 +166,8 @@ struct device_status {
 	uint64_t replacements[REPLACE_REASON_COUNT];
 	uint64_t deaths_by_reason[REPLACE_REASON_COUNT]; /* all there ever were */
 	uint64_t cold;
-	uint64_t stalls; /* fences that were overdue */
+	uint64_t stalls;   /* fences that were overdue */
+	uint64_t poisoned; /* requests answered with an error because their servers died of them */
 	uint32_t deaths_in_window;
 	uint32_t samples;
 	uint32_t switch_us[DEVICE_SAMPLES]; /* newest last */

@@ -17,91 +17,14 @@
 #define RESPAWN_LAST_MS 5000   /* .. up to this */
 #define STANDBY_FAILURES_MAX 8 /* in a row, when one is needed: give up */
 
-/* ---- generations ---- */
-
-static bool box_is_fenced(const struct box *box)
-{
-	return box->state == BOX_FENCED || box->state == BOX_DYING || box->state == BOX_DEAD;
-}
-
-static bool generation_all(const struct generation *gen, enum box_state state)
-{
-	for (uint32_t i = 0; i < gen->lanes; i++) {
-		const struct box *box = &gen->boxes[i];
-
-		if (state == BOX_FENCED ? !box_is_fenced(box) : box->state != state)
-			return false;
-	}
-	return true;
-}
-
-static void generation_raise(struct generation *gen, enum box_event event)
-{
-	for (uint32_t i = 0; i < gen->lanes; i++)
-		box_raise(&gen->boxes[i], event);
-}
-
-/* An order for boxes that are in this state.  One that cannot be told is suspect at once, and the
- * others are then condemned before the order reaches them. */
-static void generation_order(struct generation *gen, enum box_state state, enum box_event event)
-{
-	for (uint32_t i = 0; i < gen->lanes; i++) {
-		if (gen->boxes[i].state == state)
-			box_raise(&gen->boxes[i], event);
-	}
-}
-
-/* Ends a generation that owns nothing; it stays on the list until its last box is reaped. */
-static void generation_retire(struct device *dev, struct generation **slot)
-{
-	struct generation *gen = *slot;
-
-	if (gen == NULL)
-		return;
-	*slot = NULL;
-	gen->next = dev->leaving;
-	dev->leaving = gen;
-	generation_raise(gen, BOX_EV_RETIRE);
-}
-
-static void generation_collect(struct device *dev)
-{
-	struct generation **p = &dev->leaving;
-
-	while (*p != NULL) {
-		struct generation *gen = *p;
-
-		if (generation_all(gen, BOX_DEAD)) {
-			*p = gen->next;
-			free(gen);
-		} else {
-			p = &gen->next;
-		}
-	}
-}
-
-static struct generation *generation_create(struct device *dev)
-{
-	const uint32_t lanes = dev->spec.lanes;
-	struct generation *gen = calloc(1, sizeof(*gen) + lanes * sizeof(gen->boxes[0]));
-
-	if (gen == NULL)
-		return NULL;
-	gen->dev = dev;
-	gen->number = ++dev->generations;
-	gen->epoch = dev->sup->memory.map.epoch;
-	gen->lanes = lanes;
-	for (uint32_t i = 0; i < lanes; i++)
-		box_init(&gen->boxes[i], gen, i);
-	return gen;
-}
+/* ---- the standby ---- */
 
 bool device_standby_ready(const struct device *dev)
 {
 	return dev->standby != NULL && generation_all(dev->standby, BOX_STANDBY);
 }
 
-static void device_spawn(struct device *dev)
+void device_spawn(struct device *dev)
 {
 	int ret = 0;
 
@@ -136,6 +59,7 @@ static void device_respawn(struct loop_timer *timer)
 void device_begin(struct device *dev)
 {
 	dev->respawn.fire = device_respawn;
+	dev->rested.fire = device_rested;
 	device_spawn(dev);
 }
 
@@ -151,24 +75,6 @@ bool device_empty(const struct device *dev)
 {
 	return dev->active == NULL && dev->standby == NULL && dev->previous == NULL &&
 	       dev->leaving == NULL;
-}
-
-static struct box *generation_box(struct generation *gen, uint64_t cookie)
-{
-	for (uint32_t i = 0; gen != NULL && i < gen->lanes; i++) {
-		if (gen->boxes[i].cookie == cookie)
-			return &gen->boxes[i];
-	}
-	return NULL;
-}
-
-struct box *device_find_box(struct device *dev, uint64_t cookie)
-{
-	struct box *box = generation_box(dev->standby, cookie);
-
-	for (struct generation *gen = dev->leaving; box == NULL && gen != NULL; gen = gen->next)
-		box = generation_box(gen, cookie);
-	return box;
 }
 
 /* ---- what its boxes tell ---- */
@@ -269,27 +175,11 @@ void device_answer(struct device *dev, struct replace_request **slot, int ret)
 	pthread_mutex_unlock(&dev->sup->lock);
 }
 
-static void device_cancel(struct device *dev)
+void device_cancel(struct device *dev)
 {
 	dev->passage.live = false;
 	device_answer(dev, &dev->passage.request, -ECANCELED);
 	device_answer(dev, &dev->waiting, -ECANCELED);
-}
-
-uint32_t device_deaths(const struct device *dev)
-{
-	const uint64_t window = dev->spec.death_window_s * NS_PER_S;
-	const uint64_t now = now_ns();
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < dev->death_count && i < ARRAY_SIZE(dev->deaths); i++)
-		n += now - dev->deaths[i] <= window;
-	return n;
-}
-
-static bool device_spent(const struct device *dev)
-{
-	return dev->spec.death_window_s != 0 && device_deaths(dev) > dev->spec.death_budget;
 }
 
 static uint32_t elapsed_us(uint64_t from_ns, uint64_t to_ns)
@@ -336,6 +226,7 @@ static void device_do_activate(struct device *dev)
 		device_raise(dev, DEVICE_EV_BROKE);
 		return;
 	}
+	poison_judge(dev);
 	dev->active = dev->standby;
 	dev->standby = NULL;
 	dev->fresh = false; /* from here on used->idx says what is done */
@@ -377,13 +268,18 @@ static void device_do_finish(struct device *dev)
 	generation_retire(dev, &dev->previous);
 }
 
-static void device_do_condemn(struct device *dev)
+void device_condemn_active(struct device *dev)
 {
-	device_cancel(dev);
 	if (dev->active == NULL || generation_all(dev->active, BOX_FENCED))
 		device_raise(dev, DEVICE_EV_FENCED);
 	else
 		generation_raise(dev->active, BOX_EV_CONDEMN); /* FENCED comes with the last */
+}
+
+static void device_do_condemn(struct device *dev)
+{
+	device_cancel(dev);
+	device_condemn_active(dev);
 }
 
 static void device_do_recover(struct device *dev)
@@ -391,8 +287,7 @@ static void device_do_recover(struct device *dev)
 	/* Whoever asked for a new generation gets one; one that has not begun goes on afterwards. */
 	struct replace_request *request = dev->passage.live ? dev->passage.request : NULL;
 
-	dev->deaths[dev->death_count++ % ARRAY_SIZE(dev->deaths)] = now_ns();
-	dev->deaths_by_reason[dev->suspicion]++;
+	budget_count(dev);
 	dev->passage = (struct passage){
 		.live = true,
 		.from = dev->active->number,
@@ -411,6 +306,12 @@ static uint64_t box_served(const struct box *box)
 				 : UINT64_MAX;
 }
 
+static bool device_is_to_rest(const struct device *dev)
+{
+	return dev->spec.death_window_s != 0 &&
+	       budget_back_off_ms(budget_deaths(dev), dev->spec.death_budget) != 0;
+}
+
 static void device_do_succeed(struct device *dev)
 {
 	struct passage *p = &dev->passage;
@@ -425,6 +326,8 @@ static void device_do_succeed(struct device *dev)
 		parked = parked && box->parked && box->fence == FENCE_PARKED && box->page != NULL;
 		p->fence = box->fence > p->fence ? box->fence : p->fence;
 		p->served = box_served(box) > p->served ? box_served(box) : p->served;
+		if (!p->planned)
+			poison_blame(dev, box);
 	}
 	p->carried = p->planned && parked;
 	for (uint32_t i = 0; i < dev->active->lanes && p->carried; i++)
@@ -434,12 +337,12 @@ static void device_do_succeed(struct device *dev)
 	dev->previous = dev->active;
 	dev->active = NULL;
 	p->cold = !device_standby_ready(dev);
-	if (device_spent(dev) || dev->standby_failures > STANDBY_FAILURES_MAX)
+	if (budget_spent(dev) || dev->standby_failures > STANDBY_FAILURES_MAX)
 		device_raise(dev, DEVICE_EV_EXHAUSTED);
-	else if (!p->cold)
-		device_raise(dev, DEVICE_EV_READY);
+	else if (!p->planned && device_is_to_rest(dev))
+		device_raise(dev, DEVICE_EV_REST);
 	else
-		device_spawn(dev);
+		device_do_spawn(dev);
 }
 
 static void device_do_clear(struct device *dev)
@@ -448,8 +351,11 @@ static void device_do_clear(struct device *dev)
 	reg_serve(dev, false);
 	generation_retire(dev, &dev->previous);
 	generation_retire(dev, &dev->active);
+	loop_disarm(dev->sup->loop, &dev->rested);
+	poison_forget(dev);
 	dev->broken = NULL;
 	dev->starting = false;
+	dev->refusing = false;
 	dev->death_count = 0;
 	dev->standby_failures = 0;
 	if (dev->spec.hooks != NULL && dev->spec.hooks->reset_done != NULL && !dev->destroying)
@@ -457,7 +363,7 @@ static void device_do_clear(struct device *dev)
 	device_spawn(dev);
 }
 
-static void device_do_break(struct device *dev)
+void device_do_break(struct device *dev)
 {
 	reg_detach(dev);
 	reg_serve(dev, false);
@@ -465,13 +371,6 @@ static void device_do_break(struct device *dev)
 	generation_retire(dev, &dev->previous);
 	if (dev->spec.hooks != NULL && dev->spec.hooks->needs_reset != NULL)
 		dev->spec.hooks->needs_reset(dev->spec.ctx, dev->broken);
-}
-
-static void device_do_abandon(struct device *dev)
-{
-	dev->broken = device_spent(dev) ? "it died too often" : "no standby can be made";
-	log_error("%s: given up: %s", dev->spec.id, dev->broken);
-	device_do_break(dev);
 }
 
 static void device_do_respawn(struct device *dev)
@@ -510,7 +409,7 @@ static void device_do_settle(struct device *dev)
 	device_answer(dev, &dev->waiting, 0);
 }
 
-static void device_do_spawn(struct device *dev)
+void device_do_spawn(struct device *dev)
 {
 	if (device_standby_ready(dev))
 		device_raise(dev, DEVICE_EV_READY);
@@ -537,15 +436,6 @@ static void device_do_stall(struct device *dev)
 	dev->stalls++;
 	log_warn("%s: the fence is overdue: a sandbox cannot be stopped (slow storage?)",
 		 dev->spec.id);
-}
-
-static void device_do_revive(struct device *dev)
-{
-	dev->broken = NULL;
-	dev->death_count = 0;
-	dev->standby_failures = 0;
-	reg_serve(dev, true);
-	device_do_spawn(dev);
 }
 
 static void device_do_refuse(struct device *dev)
@@ -576,6 +466,9 @@ static void (*const device_acts[DEVICE_ACTION_COUNT])(struct device *) = {
 	[DEVICE_DO_CLEAR] = device_do_clear,     [DEVICE_DO_STALL] = device_do_stall,
 	[DEVICE_DO_BREAK] = device_do_break,     [DEVICE_DO_ABANDON] = device_do_abandon,
 	[DEVICE_DO_REVIVE] = device_do_revive,   [DEVICE_DO_BUG] = device_do_bug,
+	[DEVICE_DO_REST] = device_do_rest,       [DEVICE_DO_VOUCH] = device_do_vouch,
+	[DEVICE_DO_FADE] = device_do_fade,       [DEVICE_DO_REFUSE_ALL] = device_do_refuse_all,
+	[DEVICE_DO_RENEW] = device_do_renew,
 };
 
 void device_raise(struct device *dev, enum device_event event)

@@ -10,6 +10,7 @@
 #include <linux/sockios.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
@@ -86,11 +87,12 @@ static bool is_stopped(const struct box *box)
 	       info.si_pid == box->pid && info.si_code == CLD_TRAPPED;
 }
 
-/* Field 9 of stat, the task's flags; 0 when it cannot be read.  The name (field 2) is in brackets
- * and may contain anything, so the fields are counted from the last bracket. */
-static uint32_t task_flags(int task_dir, const char *tid)
+/* Field 9 of stat, the task's flags, and the last, how it ends once it does (as wait() has it); 0
+ * when it cannot be read.  The name (field 2) is in brackets and may contain anything, so the fields
+ * are counted from the last bracket. */
+static uint32_t task_flags(int task_dir, const char *tid, int *status)
 {
-	char path[32], text[512];
+	char path[32], text[1024];
 	uint32_t flags = 0;
 	ssize_t n;
 
@@ -107,17 +109,19 @@ static uint32_t task_flags(int task_dir, const char *tid)
 
 	if (p == NULL || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
 		return 0;
+	*status = atoi(strrchr(p, ' ') + 1);
 	return flags;
 }
 
 /* Past its last system call: every task of the process has begun to exit. */
-static bool is_exiting(const struct box *box)
+static bool is_exiting(struct box *box)
 {
 	const int fd = openat(box->proc_dir, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	const struct dirent *entry;
 	bool exiting = true;
 	uint32_t tasks = 0;
+	int status = 0;
 
 	if (dir == NULL) {
 		if (fd >= 0)
@@ -128,13 +132,26 @@ static bool is_exiting(const struct box *box)
 		if (entry->d_name[0] == '.')
 			continue;
 		tasks++;
-		exiting = (task_flags(dirfd(dir), entry->d_name) & PF_EXITING) != 0;
+		exiting = (task_flags(dirfd(dir), entry->d_name, &status) & PF_EXITING) != 0;
 	}
 	closedir(dir);
-	return exiting && tasks > 0;
+	if (!exiting || tasks == 0)
+		return false;
+	box->killed_by = WTERMSIG(status);
+	return true;
 }
 
-enum fence fence_stopped(const struct box *box)
+void fence_dead(struct box *box)
+{
+	siginfo_t info = { 0 };
+
+	box->fence = FENCE_DEAD;
+	if (waitid(P_PIDFD, (id_t)box->pidfd, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	    info.si_code != CLD_EXITED)
+		box->killed_by = info.si_status;
+}
+
+enum fence fence_stopped(struct box *box)
 {
 	if (is_stopped(box))
 		return FENCE_STOPPED;

@@ -4,6 +4,10 @@
  *
  *   supervisor.c  the thread, the spawner's replies, the public calls
  *   device.c      DEVICE_ACTIONS: the order of replacement
+ *   quarantine.c  the same for a device that died too often
+ *   budget.c      how often it may
+ *   poison.c      which request it died of
+ *   generation.c  its boxes together
  *   box.c         BOX_ACTIONS: one process
  *   birth.c       how it is made, and what it gives back
  *   launch.c      what a process is born with
@@ -65,6 +69,7 @@ struct box {
 
 	enum fence fence;
 	enum replace_reason reason; /* of its suspicion */
+	int killed_by;              /* once fenced as exiting or dead: the signal, 0: none */
 	bool parked;                /* it reported PARKED, so the records are complete */
 	uint32_t record_bytes[STATE_CLASSES];
 	uint32_t reports; /* in the current second */
@@ -133,6 +138,13 @@ struct reg_port {
 	uint64_t asleep_since_ns;
 };
 
+/* A queue's request that its servers died of; poison.c. */
+struct poison {
+	uint16_t idx; /* its place */
+	uint32_t deaths;
+	bool blamed; /* for the death that is being recovered from */
+};
+
 struct device {
 	struct supervisor *sup;
 	struct device_spec spec;
@@ -143,6 +155,7 @@ struct device {
 	struct generation *previous; /* fenced, alive until the successor has made its first pass */
 	struct generation *leaving;  /* retired, until reaped */
 	struct loop_timer respawn;
+	struct loop_timer rested;      /* the back-off */
 	uint32_t standby_failures;     /* in a row */
 	enum replace_reason suspicion; /* the last */
 	bool refused;
@@ -155,6 +168,8 @@ struct device {
 	uint16_t audited[BOX_QUEUES_MAX]; /* highest used->idx that was seen and accepted */
 	bool fresh;                       /* the rings begin at 0: first start after a reset */
 	bool starting;                    /* hooks->started is still owed */
+	bool refusing;                    /* quarantined: what is activated answers with errors */
+	struct poison poison[BOX_QUEUES_MAX];
 
 	struct reg_port port;
 	struct passage passage;
@@ -168,7 +183,7 @@ struct device {
 	uint64_t generations; /* numbers given so far */
 	uint64_t replaced[REPLACE_REASON_COUNT];
 	uint64_t deaths_by_reason[REPLACE_REASON_COUNT];
-	uint64_t cold, stalls;
+	uint64_t cold, stalls, poisoned;
 	uint32_t samples;
 	uint32_t switch_us[DEVICE_SAMPLES], drain_us[DEVICE_SAMPLES];
 	struct device_histogram switches[PASSAGE_COUNT], drains;
@@ -220,7 +235,55 @@ void device_end(struct device *dev);
 bool device_empty(const struct device *dev);
 struct box *device_find_box(struct device *dev, uint64_t cookie);
 bool device_standby_ready(const struct device *dev);
-uint32_t device_deaths(const struct device *dev);
+/* Makes the standby unless one is there or on its way. */
+void device_spawn(struct device *dev);
+/* Fences the active generation, if it is not; FENCED comes with its last box, or at once. */
+void device_condemn_active(struct device *dev);
+/* No request can be met any more. */
+void device_cancel(struct device *dev);
+/* Serves no more: the transport is told why. */
+void device_do_break(struct device *dev);
+void device_do_spawn(struct device *dev);
+
+/* quarantine.c: actions of device.c's table. */
+void device_do_rest(struct device *dev);
+void device_do_abandon(struct device *dev);
+void device_do_vouch(struct device *dev);
+void device_do_refuse_all(struct device *dev);
+void device_do_fade(struct device *dev);
+void device_do_revive(struct device *dev);
+void device_do_renew(struct device *dev);
+void device_rested(struct loop_timer *timer);
+
+/* budget.c */
+/* A death now, for dev->suspicion. */
+void budget_count(struct device *dev);
+/* How many within the window. */
+uint32_t budget_deaths(const struct device *dev);
+bool budget_spent(const struct device *dev);
+/* What the successor waits after so many deaths of a budget.  Pure. */
+uint32_t budget_back_off_ms(uint32_t deaths, uint32_t budget);
+
+/* poison.c */
+/* A fenced box of a generation that is being recovered from: notes what it may have died of. */
+void poison_blame(struct device *dev, const struct box *box);
+/* After ring_resume(), before ACTIVATE: sets dev->queues[].refuse. */
+void poison_judge(struct device *dev);
+void poison_forget(struct device *dev);
+
+/* generation.c */
+/* Every box of it is in this state (FENCED: or beyond). */
+bool generation_all(const struct generation *gen, enum box_state state);
+void generation_raise(struct generation *gen, enum box_event event);
+/* An order for boxes that are in this state.  One that cannot be told is suspect at once, and the
+ * others are then condemned before the order reaches them. */
+void generation_order(struct generation *gen, enum box_state state, enum box_event event);
+/* Ends a generation that owns nothing; it stays on the list until its last box is reaped. */
+void generation_retire(struct device *dev, struct generation **slot);
+/* Frees those of which every box was reaped. */
+void generation_collect(struct device *dev);
+/* The next number, its boxes not asked for; NULL: no memory. */
+struct generation *generation_create(struct device *dev);
 
 /* figures.c */
 void device_sample(struct device *dev, const struct replacement *r);
@@ -242,8 +305,10 @@ int channel_send(struct box *box, const void *message, size_t bytes);
 /* fence.c: each looks once and does not block. */
 bool fence_parked(const struct box *box);
 bool fence_held(const struct box *box, uint64_t id);
-/* FENCE_STOPPED, FENCE_EXITING or FENCE_NONE. */
-enum fence fence_stopped(const struct box *box);
+/* FENCE_STOPPED, FENCE_EXITING (box->killed_by is set) or FENCE_NONE. */
+enum fence fence_stopped(struct box *box);
+/* The box has ended and was not reaped: sets FENCE_DEAD and box->killed_by. */
+void fence_dead(struct box *box);
 /* Begins to stop the box in such a way that it never runs again, whatever signal anybody sends: a
  * ptrace-stop of this thread's, or SIGKILL where somebody else traces it.  Does not wait. */
 void fence_stop(struct box *box);

@@ -57,7 +57,7 @@ struct spawn_answer { /* also the handshake: error and the step that failed */
 };
 
 static const char *const kind_names[] = {
-#define KIND_NAME(NAME, name, virtio_id) #name,
+#define KIND_NAME(NAME, name, virtio_id, outward) #name,
 	DEV_KINDS(KIND_NAME)
 #undef KIND_NAME
 };

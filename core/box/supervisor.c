@@ -276,6 +276,7 @@ static void call_unlink(void *arg)
 	struct device **p = &call->dev->sup->devices;
 
 	loop_disarm(call->dev->sup->loop, &call->dev->respawn);
+	loop_disarm(call->dev->sup->loop, &call->dev->rested);
 	while (*p != call->dev)
 		p = &(*p)->next;
 	*p = call->dev->next;
@@ -350,6 +351,7 @@ static void call_start(void *arg)
 	dev->features = call->features;
 	memcpy(dev->queues, call->queues, dev->spec.queues * sizeof(dev->queues[0]));
 	memset(dev->audited, 0, sizeof(dev->audited));
+	poison_forget(dev);
 	dev->fresh = true;
 	dev->starting = true;
 	reg_forget(dev);
@@ -486,7 +488,8 @@ static void call_status(void *arg)
 		.epoch = dev->sup->memory.map.epoch,
 		.cold = dev->cold,
 		.stalls = dev->stalls,
-		.deaths_in_window = device_deaths(dev),
+		.poisoned = dev->poisoned,
+		.deaths_in_window = budget_deaths(dev),
 		.samples = dev->samples,
 		.broken = dev->broken,
 		.standby_ready = device_standby_ready(dev),

@@ -114,6 +114,7 @@ struct box_cell {
 #define DEVICE_STATES(X)                                                                           \
 	X(IDLE, "starting", "no driver; only a standby is kept")                                   \
 	X(WAITING, "starting", "wants a standby to activate, and has none")                        \
+	X(RESTING, "recovering", "died often: its successor waits for the back-off")               \
 	X(STARTING, "starting", "activated, first pass not reported")                              \
 	X(ACTIVE, "active", "serving")                                                             \
 	X(QUIESCING, "quiescing", "handoff: the old generation is parking")                        \
@@ -121,7 +122,10 @@ struct box_cell {
 	X(STALLED, "fence-pending", "the fence is overdue; everything else goes on")               \
 	X(RESETTING, "starting", "the driver reset it; complete when the generation is fenced")    \
 	X(BROKEN, "broken", "NEEDS_RESET; the generation serves nothing")                          \
-	X(GONE, "quarantined", "no standby can be had, or too many deaths; until revived or reset")
+	X(GONE, "quarantined",                                                                     \
+	  "no standby can be had, or too many deaths; until revived or reset")                     \
+	X(REFUSING, "quarantined", "the same, with a generation that answers all with errors")     \
+	X(FADING, "quarantined", "that one is suspect, too: it is being fenced")
 
 #define DEVICE_EVENTS(X)                                                                           \
 	X(START, "the driver is ready, or reset is over and it is again")                          \
@@ -136,7 +140,9 @@ struct box_cell {
 	X(SUSPECT, "a box of the active generation gave reason")                                   \
 	X(BROKE, "a box says that the driver broke a rule, or the VMM found the ring impossible")  \
 	X(REVIVE, "the operator wants it back")                                                    \
-	X(EXHAUSTED, "the death budget is spent, or standbys keep dying")
+	X(EXHAUSTED, "the death budget is spent, or standbys keep dying")                          \
+	X(REST, "it died often enough for a back-off")                                             \
+	X(RESTED, "the back-off is over")
 
 #define DEVICE_ACTIONS(X)                                                                          \
 	X(NONE, "nothing")                                                                         \
@@ -156,8 +162,13 @@ struct box_cell {
 	X(CLEAR, "the reset is complete: retire the old, tell the transport, refill")              \
 	X(STALL, "tell that the fence is overdue")                                                 \
 	X(BREAK, "NEEDS_RESET, with the reason")                                                   \
-	X(ABANDON, "NEEDS_RESET; give up until revived or reset")                                  \
+	X(REST, "begin the back-off; make a standby meanwhile")                                    \
+	X(ABANDON, "NEEDS_RESET; give up until revived or reset; want a standby that refuses")     \
+	X(VOUCH, "raise HANDOFF if the rings can be gone on with")                                 \
+	X(REFUSE_ALL, "the standby becomes active, to answer everything with errors")              \
+	X(FADE, "the refusing generation is fenced: end it")                                       \
 	X(REVIVE, "forget the deaths; SPAWN")                                                      \
+	X(RENEW, "forget the deaths; CONDEMN the refusing generation")                             \
 	X(BUG, "cannot happen")
 
 enum device_state {

@@ -91,7 +91,7 @@ static const struct virtio_kind {
 };
 
 static const uint16_t virtio_ids[DEV_KIND_COUNT] = {
-#define VIRTIO_ID(NAME, name, virtio_id) [DEV_KIND_##NAME] = (virtio_id),
+#define VIRTIO_ID(NAME, name, virtio_id, outward) [DEV_KIND_##NAME] = (virtio_id),
 	DEV_KINDS(VIRTIO_ID)
 #undef VIRTIO_ID
 };

@@ -35,13 +35,16 @@ struct ctl_header {
 	uint32_t value; /* PING: any; QUIESCE: a number that cannot be guessed; else 0 */
 };
 
+#define CTL_REFUSE_ALL UINT32_MAX
+
 struct ctl_queue {
 	uint64_t desc_gpa;
 	uint64_t avail_gpa;
 	uint64_t used_gpa;
 	uint16_t size; /* a power of two, at most VIRTQ_SIZE_MAX; 0: the queue is not enabled */
 	uint16_t next; /* the first avail index to serve, equal to used->idx: 0 after a reset */
-	uint32_t pad;
+	uint32_t
+		refuse; /* requests to answer with an error before any is served, or CTL_REFUSE_ALL */
 };
 
 struct ctl_activate {

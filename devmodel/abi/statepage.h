@@ -46,9 +46,11 @@ struct state_page {
 	uint32_t bell; /* messages sent so far; the box compares it once a request */
 	uint32_t pad[15];
 	uint64_t served; /* requests completed, a hint for metrics */
+	uint32_t busy;   /* 1 + number of the queue of which a request is being served; 0: none */
+	uint32_t pad2;
 	struct reg_request request;
 	struct reg_slot slots[2];
-	uint8_t reserved[4096 - 120];
+	uint8_t reserved[4096 - 128];
 	uint8_t record[STATE_CLASSES][STATE_RECORD_MAX];
 };
 

@@ -466,6 +466,22 @@ static enum serve_result blk_serve(struct dev *dev, struct virtq *q)
 	return SERVE_DONE;
 }
 
+static enum serve_result blk_refuse(struct dev *dev, struct virtq *q)
+{
+	struct virtq_chain chain __attribute__((uninitialized));
+	struct blk_request req = { 0 };
+	const int got = virtq_peek(q, &chain);
+
+	(void)dev;
+	if (!got)
+		return SERVE_IDLE;
+	if (got < 0 || blk_parse(q, &chain, &req))
+		return SERVE_BROKEN;
+	*req.status = BLK_S_IOERR;
+	virtq_push(q, chain.head, 1);
+	return SERVE_DONE;
+}
+
 /* Life. */
 
 static int blk_init(struct dev *dev)
@@ -540,6 +556,7 @@ const struct dev_ops dev_program = {
 	.check = blk_check,
 	.activate = blk_activate,
 	.serve = blk_serve,
+	.refuse = blk_refuse,
 	.host_event = blk_host_event,
 	.quiesce = blk_quiesce,
 };

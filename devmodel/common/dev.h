@@ -51,6 +51,9 @@ struct dev_ops {
 	void (*activate)(struct dev *dev);
 	/* Completes at most one request of queue q.  Bounded work. */
 	enum serve_result (*serve)(struct dev *dev, struct virtq *q);
+	/* The same, but answers with an error and does nothing else.  NULL: what the kind's queues carry
+	 * cannot be refused, and is left alone. */
+	enum serve_result (*refuse)(struct dev *dev, struct virtq *q);
 	/* Register devices: carries out one access; returns what a read yields. */
 	uint64_t (*access)(struct dev *dev, const struct reg_request *request);
 	/* Stream j is ready, or the timer fired (j == DEV_EVENT_TIMER).  NULL: has neither. */

@@ -11,7 +11,7 @@
 #include "devmodel/abi/kinds.h"
 #include "devmodel/abi/policy.h"
 
-#define POLICY_DECLARE(NAME, name, virtio_id) extern const struct policy policy_##name;
+#define POLICY_DECLARE(NAME, name, virtio_id, outward) extern const struct policy policy_##name;
 DEV_KINDS(POLICY_DECLARE)
 #undef POLICY_DECLARE
 

@@ -182,6 +182,22 @@ static int run_message(struct loop *loop)
 	}
 }
 
+/* Says which queue is being served, for the case that this is the end. */
+static void run_busy(const struct dev *dev, uint32_t busy)
+{
+	__atomic_store_n(&dev->page->busy, busy, __ATOMIC_RELAXED);
+}
+
+static enum serve_result run_refuse(struct dev *dev, struct virtq *q)
+{
+	const enum serve_result refused =
+		dev->ops->refuse != NULL ? dev->ops->refuse(dev, q) : SERVE_BLOCKED;
+
+	if (refused == SERVE_DONE && q->refuse != CTL_REFUSE_ALL)
+		q->refuse--;
+	return refused;
+}
+
 /* One request of queue i.  1: done, call again; 0: nothing now; -errno: dev_run returns it. */
 static int run_serve(struct loop *loop, uint32_t i)
 {
@@ -191,8 +207,11 @@ static int run_serve(struct loop *loop, uint32_t i)
 
 	if (loop->broken || q->size == 0)
 		return 0;
-	const enum serve_result served = dev->ops->serve(dev, q);
+	run_busy(dev, q->number + 1u);
+	const enum serve_result served =
+		q->refuse != 0 ? run_refuse(dev, q) : dev->ops->serve(dev, q);
 
+	run_busy(dev, 0);
 	loop->blocked[i] = served == SERVE_BLOCKED;
 	if (served == SERVE_DONE)
 		run_count(dev);

@@ -80,6 +80,7 @@ int virtq_init(struct virtq *q, const struct mem_map *map, const struct ctl_queu
 	q->next = cfg->next;
 	q->limit = cfg->next;
 	q->limited = false;
+	q->refuse = cfg->refuse;
 	q->event_idx = features >> VIRTIO_F_RING_EVENT_IDX & 1;
 	q->indirect = features >> VIRTIO_F_RING_INDIRECT_DESC & 1;
 	q->error = RING_ERROR_NONE;

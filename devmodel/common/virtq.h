@@ -44,6 +44,7 @@ struct virtq {
 	uint16_t next;  /* next avail index to serve == used->idx */
 	uint16_t limit; /* activation pass: do not serve past this index */
 	bool limited;   /* set by virtq_activate(), cleared by the main loop after the first pass */
+	uint32_t refuse; /* requests to refuse, or CTL_REFUSE_ALL; counted by the main loop */
 	bool event_idx;
 	bool indirect;
 	uint16_t number; /* device-wide queue number; this and the descriptors: the caller's */

@@ -117,6 +117,22 @@ static enum serve_result console_serve(struct dev *dev, struct virtq *q)
 	return q->number == QUEUE_INPUT ? console_input(dev, q) : console_output(dev, q);
 }
 
+/* Output is dropped; there is nothing to say to a driver that waits for input. */
+static enum serve_result console_refuse(struct dev *dev, struct virtq *q)
+{
+	struct virtq_chain chain __attribute__((uninitialized));
+
+	if (q->number == QUEUE_INPUT)
+		return SERVE_BLOCKED;
+	const int found = virtq_peek(q, &chain);
+
+	if (found <= 0)
+		return found == 0 ? SERVE_IDLE : SERVE_BROKEN;
+	console_data(dev)->written = 0;
+	virtq_push(q, chain.head, 0);
+	return SERVE_DONE;
+}
+
 /* Either stream is ready: the next round serves the queue that waited. */
 static void console_host_event(struct dev *dev, unsigned int j)
 {
@@ -142,5 +158,6 @@ const struct dev_ops dev_program = {
 	.init = console_init,
 	.check = console_check,
 	.serve = console_serve,
+	.refuse = console_refuse,
 	.host_event = console_host_event,
 };

@@ -440,44 +440,6 @@ static void test_fenced_and_continued(void **state)
 
 /* ---- budget ---- */
 
-static void test_quarantine(void **state)
-{
-	const struct boxrig_blk_config config = { .death_budget = 3, .death_window_s = 600 };
-	struct scene *s;
-
-	(void)state;
-	s = scene_open(&rig, &config);
-	assert_int_equal(device_revive(s->blk.dev), -EBUSY);
-	for (uint64_t round = 0; round < 3; round++) {
-		for (uint64_t i = 0; i < 3; i++) {
-			random_moment(s);
-			assert_int_equal(kill(active_pid(s), SIGKILL), 0);
-			(void)scene_replaced(s, round * 3 + i);
-		}
-		assert_int_equal(scene_status(s).deaths_in_window, 3);
-		random_moment(s);
-		assert_int_equal(kill(active_pid(s), SIGKILL), 0);
-		assert_int_equal(watch_wait(&s->watch, WATCH_BROKEN, round + 1, SCENE_WAIT_MS), 0);
-		const struct device_status gone = scene_status(s);
-
-		assert_string_equal(gone.state, "quarantined");
-		assert_string_equal(gone.broken, "it died too often");
-		assert_int_equal(gone.pid, 0);
-		assert_int_equal(device_replace(s->blk.dev, REPLACE_OPERATOR, true,
-						&(struct replacement){ 0 }),
-				 -EBUSY);
-		const uint16_t used = ringdrv_peek_used_idx(&s->blk.rings[0]);
-
-		usleep(20000);
-		assert_int_equal(ringdrv_peek_used_idx(&s->blk.rings[0]), used);
-		assert_int_equal(device_revive(s->blk.dev), 0);
-		assert_int_equal(loadrun_progress(&s->run, 100, SCENE_WAIT_MS), 0);
-		scene_await(s, "active");
-		assert_null(scene_status(s).broken);
-	}
-	scene_close(s);
-}
-
 /* The driver may reset a device that was given up. */
 static void test_quarantine_and_reset(void **state)
 {
@@ -519,7 +481,6 @@ int main(void)
 		scene_test(test_stopped_and_continued),
 		scene_test(test_stopped_and_replaced),
 		scene_test(test_fenced_and_continued),
-		scene_test(test_quarantine),
 		scene_test(test_quarantine_and_reset),
 	};
 

@@ -116,6 +116,7 @@ static struct device_spec make_spec(const struct boxrig_blk_config *c, const str
 			       (c->ops.size != 0 ? POLICY_IF_TIMER : 0),
 		.death_budget = c->death_budget,
 		.death_window_s = c->death_window_s,
+		.poison_limit = c->poison_limit,
 		.hooks = c->hooks,
 		.ctx = c->ctx,
 	};

@@ -44,6 +44,7 @@ struct boxrig_blk_config {
 	uint64_t features;  /* RINGDRV_*; 0: all */
 	struct rate_limit ops;
 	uint32_t death_budget, death_window_s;
+	uint32_t poison_limit;
 	const struct device_hooks *hooks;
 	void *ctx;
 	enum dev_kind kind; /* with as_kind: spawn another program in blk's place */

@@ -51,7 +51,7 @@ static int memfd_make(enum guestmem_pages pages, uint64_t bytes)
 	if (fd < 0)
 		return -errno;
 	if (ftruncate(fd, (off_t)bytes) != 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+	    (pages != GUESTMEM_LOOSE && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)) {
 		int ret = -errno;
 
 		close(fd);

@@ -18,7 +18,8 @@
 
 enum guestmem_pages {
 	GUESTMEM_4K,
-	GUESTMEM_2M, /* hugetlb: see guestmem_huge_reserve() */
+	GUESTMEM_2M,    /* hugetlb: see guestmem_huge_reserve() */
+	GUESTMEM_LOOSE, /* 4 KiB, not sealed against resizing: its pages can be taken away */
 };
 
 struct guestmem {

@@ -469,7 +469,7 @@ static void test_description_and_given_fds(void **state)
 	ringdrv_describe(&q, &ctl);
 	assert_int_equal(ctl.size, 16);
 	assert_int_equal(ctl.next, 5);
-	assert_int_equal(ctl.pad, 0);
+	assert_int_equal(ctl.refuse, 0);
 	assert_ptr_equal(gpa_span(&fix.mem.map, gpa_make(ctl.desc_gpa), 256), q.desc);
 	assert_ptr_equal(gpa_span(&fix.mem.map, gpa_make(ctl.avail_gpa), 38), q.avail);
 	assert_ptr_equal(gpa_span(&fix.mem.map, gpa_make(ctl.used_gpa), 134), q.used);

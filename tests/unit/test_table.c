@@ -247,7 +247,8 @@ static void test_box_looks(void **state)
 /* With an active generation, which may not be forgotten. */
 static const uint32_t holding = BIT(DEVICE_STARTING) | BIT(DEVICE_ACTIVE) | BIT(DEVICE_QUIESCING) |
 				BIT(DEVICE_FENCING) | BIT(DEVICE_STALLED) | BIT(DEVICE_RESETTING) |
-				BIT(DEVICE_BROKEN);
+				BIT(DEVICE_BROKEN) | BIT(DEVICE_REFUSING) | BIT(DEVICE_FADING);
+static const uint32_t quarantined = BIT(DEVICE_GONE) | BIT(DEVICE_REFUSING) | BIT(DEVICE_FADING);
 static const uint32_t serving = BIT(DEVICE_STARTING) | BIT(DEVICE_ACTIVE) | BIT(DEVICE_QUIESCING);
 
 static void test_device_cells_are_set(void **state)
@@ -284,6 +285,13 @@ static void test_device_fence_first(void **state)
 			DEVICE_MUST(s, e,
 				    s == DEVICE_STARTING && e == DEVICE_EV_STARTED &&
 					    cell.action == DEVICE_DO_FINISH);
+		if (is(holding, cell.next) && !is(holding, s) && cell.next != DEVICE_STARTING &&
+		    cell.next != DEVICE_RESETTING)
+			DEVICE_MUST(s, e,
+				    s == DEVICE_GONE && cell.next == DEVICE_REFUSING &&
+					    cell.action == DEVICE_DO_REFUSE_ALL);
+		if (cell.action == DEVICE_DO_REFUSE_ALL)
+			DEVICE_MUST(s, e, s == DEVICE_GONE && cell.next == DEVICE_REFUSING);
 		if (cell.action == DEVICE_DO_SUCCEED)
 			DEVICE_MUST(s, e, e == DEVICE_EV_FENCED && cell.next == DEVICE_WAITING);
 		if (cell.action == DEVICE_DO_CLEAR)
@@ -311,6 +319,13 @@ static void test_device_suspicion(void **state)
 	}
 }
 
+static uint32_t revivals(uint32_t s)
+{
+	return s == DEVICE_GONE       ? DEVICE_DO_REVIVE
+	       : s == DEVICE_REFUSING ? DEVICE_DO_RENEW
+				      : DEVICE_DO_REFUSE;
+}
+
 /* The guest can reset whatever happened; what broke or was given up stays so until it does, or the
  * operator revives it. */
 static void test_device_reset(void **state)
@@ -324,12 +339,10 @@ static void test_device_reset(void **state)
 			DEVICE_MUST(s, e, cell.next == DEVICE_RESETTING);
 		else if (s == DEVICE_BROKEN)
 			DEVICE_MUST(s, e, cell.next == s);
-		else if (s == DEVICE_GONE)
-			DEVICE_MUST(s, e, cell.next == s || e == DEVICE_EV_REVIVE);
+		else if (is(quarantined, s) && e != DEVICE_EV_REVIVE)
+			DEVICE_MUST(s, e, is(quarantined, cell.next));
 		if (e == DEVICE_EV_REVIVE)
-			DEVICE_MUST(s, e,
-				    cell.action == (s == DEVICE_GONE ? DEVICE_DO_REVIVE
-								     : DEVICE_DO_REFUSE));
+			DEVICE_MUST(s, e, cell.action == revivals(s));
 		if (cell.action == DEVICE_DO_BREAK)
 			DEVICE_MUST(s, e, cell.next == DEVICE_BROKEN);
 		if (cell.action == DEVICE_DO_ABANDON)

@@ -289,7 +289,11 @@ static struct device_cell seen_device_table(enum device_state state, enum device
 #define device_table seen_device_table
 #include "core/box/birth.c"
 #include "core/box/box.c"
+#include "core/box/budget.c"
 #include "core/box/device.c"
+#include "core/box/generation.c"
+#include "core/box/poison.c"
+#include "core/box/quarantine.c"
 #include "core/box/supervisor.c"
 
 #undef box_table
@@ -451,6 +455,12 @@ bool fence_held(const struct box *box, uint64_t id)
 	return p->trapped && p->still;
 }
 
+void fence_dead(struct box *box)
+{
+	box->fence = FENCE_DEAD;
+	box->killed_by = pick(2) == 0 ? SIGKILL : SIGSEGV;
+}
+
 void fence_stop(struct box *box)
 {
 	struct proc *p = proc_of(box->cookie);
@@ -462,7 +472,7 @@ void fence_stop(struct box *box)
 		p->halted = true;
 }
 
-enum fence fence_stopped(const struct box *box)
+enum fence fence_stopped(struct box *box)
 {
 	struct proc *p = proc_of(box->cookie);
 

@@ -212,11 +212,12 @@ static void env_replace(uint32_t i)
 
 static void env_revive(void)
 {
-	const bool gone = world.dev->state == DEVICE_GONE;
+	const enum device_state state = world.dev->state;
+	const bool can = state == DEVICE_GONE || state == DEVICE_REFUSING;
 
-	if (gone)
+	if (can)
 		world.failed = false;
-	WALK_CHECK(device_revive(world.dev) == (gone ? 0 : -EBUSY));
+	WALK_CHECK(device_revive(world.dev) == (can ? 0 : -EBUSY));
 }
 
 /* What an honest box and a quiet host do next. True: something happened. */
@@ -256,6 +257,10 @@ static bool rest_step(void)
 			if (rest_box(&gen->boxes[i]))
 				return true;
 		}
+	}
+	if (world.dev->rested.armed) {
+		env_fire(&world.dev->rested);
+		return true;
 	}
 	if (!world.dev->respawn.armed || world.spawner.pid == 0)
 		return false;
@@ -314,6 +319,7 @@ static void offer_others(struct turn *t)
 	struct call call = { .dev = world.dev };
 
 	OFFER(world.dev->respawn.armed, env_fire(&world.dev->respawn));
+	OFFER(world.dev->rested.armed, env_fire(&world.dev->rested));
 	OFFER(!world.driver && !world.resets && world.dev->state == DEVICE_IDLE, env_start());
 	OFFER(true, env_reset());
 	for (uint32_t i = 0; i < REQUESTS; i++)
@@ -362,13 +368,14 @@ static void world_settle(void)
 static void world_rest(void)
 {
 	const enum device_state state = world.dev->state;
+	const bool given_up = state == DEVICE_GONE || state == DEVICE_REFUSING;
 
 	WALK_CHECK(state == DEVICE_ACTIVE || state == DEVICE_IDLE || state == DEVICE_BROKEN ||
-		   state == DEVICE_GONE || (state == DEVICE_WAITING && world.spawner.pid == 0));
+		   given_up || (state == DEVICE_WAITING && world.spawner.pid == 0));
 	WALK_CHECK(state != DEVICE_ACTIVE || (world.driver && !world.failed && owners(0) == 1));
 	WALK_CHECK(state != DEVICE_ACTIVE || device_standby_ready(world.dev) ||
 		   world.spawner.pid == 0);
-	WALK_CHECK((state == DEVICE_BROKEN || state == DEVICE_GONE) == world.failed);
+	WALK_CHECK((state == DEVICE_BROKEN || given_up) == world.failed);
 	WALK_CHECK(state != DEVICE_IDLE || !world.driver);
 	WALK_CHECK(!world.resets);
 	WALK_CHECK(!world.starts || state != DEVICE_ACTIVE);
