@@ -189,6 +189,12 @@ static void box_mourn(struct box *box)
 		loop_arm(box_loop(box), &box->look, now_ns() + MOURN_MS * NS_PER_MS);
 }
 
+/* It is as good as dead, but what it died of decides how its successor begins. */
+static bool box_awaits_cause(const struct box *box, enum fence fence)
+{
+	return fence == FENCE_EXITING && !box->cause_known && poison_wants_cause(box);
+}
+
 /* Two looks at once, then further and further apart: looking without a pause would starve a box that
  * shares the CPU with the supervisor. */
 static void box_look(struct loop_timer *timer)
@@ -205,7 +211,7 @@ static void box_look(struct loop_timer *timer)
 					 : fence_parked(box) ? FENCE_PARKED
 							     : FENCE_NONE;
 
-		if (fence != FENCE_NONE) {
+		if (fence != FENCE_NONE && !box_awaits_cause(box, fence)) {
 			box->fence = fence;
 			box_raise(box, BOX_EV_PROVEN);
 			return;
@@ -402,8 +408,12 @@ static void box_reap(struct box *box)
 {
 	siginfo_t info = { 0 };
 
-	if (box->pidfd >= 0 && waitid(P_PIDFD, (id_t)box->pidfd, &info, WEXITED | WNOHANG) == 0)
-		box_epitaph(box, &info);
+	if (box->pidfd >= 0) {
+		fence_cause(box);
+		poison_learn(box);
+		if (waitid(P_PIDFD, (id_t)box->pidfd, &info, WEXITED | WNOHANG) == 0)
+			box_epitaph(box, &info);
+	}
 	box_release(box);
 }
 

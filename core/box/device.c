@@ -327,7 +327,7 @@ static void device_do_succeed(struct device *dev)
 		p->fence = box->fence > p->fence ? box->fence : p->fence;
 		p->served = box_served(box) > p->served ? box_served(box) : p->served;
 		if (!p->planned)
-			poison_blame(dev, box);
+			poison_blame(box);
 	}
 	p->carried = p->planned && parked;
 	for (uint32_t i = 0; i < dev->active->lanes && p->carried; i++)

@@ -113,6 +113,19 @@ static uint32_t task_flags(int task_dir, const char *tid, int *status)
 	return flags;
 }
 
+/* From the end of its memory to its own a task's status is not shown to everybody: then this knows
+ * only when it has ended. */
+void fence_cause(struct box *box)
+{
+	siginfo_t info = { 0 };
+
+	if (waitid(P_PIDFD, (id_t)box->pidfd, &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+	    info.si_pid == 0)
+		return;
+	box->cause_known = true;
+	box->killed_by = info.si_code == CLD_EXITED ? 0 : info.si_status;
+}
+
 /* Past its last system call: every task of the process has begun to exit. */
 static bool is_exiting(struct box *box)
 {
@@ -137,18 +150,19 @@ static bool is_exiting(struct box *box)
 	closedir(dir);
 	if (!exiting || tasks == 0)
 		return false;
-	box->killed_by = WTERMSIG(status);
+	if (status != 0) {
+		box->cause_known = true;
+		box->killed_by = WTERMSIG(status);
+	} else {
+		fence_cause(box);
+	}
 	return true;
 }
 
 void fence_dead(struct box *box)
 {
-	siginfo_t info = { 0 };
-
 	box->fence = FENCE_DEAD;
-	if (waitid(P_PIDFD, (id_t)box->pidfd, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-	    info.si_code != CLD_EXITED)
-		box->killed_by = info.si_status;
+	fence_cause(box);
 }
 
 enum fence fence_stopped(struct box *box)

@@ -69,7 +69,8 @@ struct box {
 
 	enum fence fence;
 	enum replace_reason reason; /* of its suspicion */
-	int killed_by;              /* once fenced as exiting or dead: the signal, 0: none */
+	bool cause_known;           /* of its death: the next is what it says */
+	int killed_by;              /* the signal; 0: none, it ended by itself */
 	bool parked;                /* it reported PARKED, so the records are complete */
 	uint32_t record_bytes[STATE_CLASSES];
 	uint32_t reports; /* in the current second */
@@ -142,7 +143,8 @@ struct reg_port {
 struct poison {
 	uint16_t idx; /* its place */
 	uint32_t deaths;
-	bool blamed; /* for the death that is being recovered from */
+	bool blamed;     /* for the death that is being recovered from */
+	uint64_t unsure; /* cookie of a box that was counted before the cause was known; else 0 */
 };
 
 struct device {
@@ -266,7 +268,11 @@ uint32_t budget_back_off_ms(uint32_t deaths, uint32_t budget);
 
 /* poison.c */
 /* A fenced box of a generation that is being recovered from: notes what it may have died of. */
-void poison_blame(struct device *dev, const struct box *box);
+void poison_blame(const struct box *box);
+/* Whether it matters so much what this box died of that its successor waits for it. */
+bool poison_wants_cause(const struct box *box);
+/* A box that is being reaped, its cause known by now. */
+void poison_learn(const struct box *box);
 /* After ring_resume(), before ACTIVATE: sets dev->queues[].refuse. */
 void poison_judge(struct device *dev);
 void poison_forget(struct device *dev);
@@ -305,10 +311,12 @@ int channel_send(struct box *box, const void *message, size_t bytes);
 /* fence.c: each looks once and does not block. */
 bool fence_parked(const struct box *box);
 bool fence_held(const struct box *box, uint64_t id);
-/* FENCE_STOPPED, FENCE_EXITING (box->killed_by is set) or FENCE_NONE. */
+/* FENCE_STOPPED, FENCE_EXITING (and the cause in box, if it can be known already) or FENCE_NONE. */
 enum fence fence_stopped(struct box *box);
-/* The box has ended and was not reaped: sets FENCE_DEAD and box->killed_by. */
+/* The box has ended and was not reaped: sets FENCE_DEAD and the cause. */
 void fence_dead(struct box *box);
+/* What it died of, if it has ended by now. */
+void fence_cause(struct box *box);
 /* Begins to stop the box in such a way that it never runs again, whatever signal anybody sends: a
  * ptrace-stop of this thread's, or SIGKILL where somebody else traces it.  Does not wait. */
 void fence_stop(struct box *box);

@@ -17,8 +17,11 @@
 #include "core/log.h"
 #include "devmodel/abi/kinds.h"
 
+/* Where that cannot be known yet, the box is believed to have, until poison_learn(). */
 static bool died_inside(const struct box *box)
 {
+	if (box->reason == REPLACE_SECCOMP || (box->reason == REPLACE_CRASH && !box->cause_known))
+		return true;
 	switch (box->killed_by) {
 	case SIGSEGV:
 	case SIGBUS:
@@ -27,20 +30,55 @@ static bool died_inside(const struct box *box)
 	case SIGSYS: /* a forbidden call where there is no listener */
 		return true;
 	default:
-		return box->reason == REPLACE_SECCOMP;
+		return false;
 	}
 }
 
-void poison_blame(struct device *dev, const struct box *box)
+/* Of the queue that it was serving, if that can be blamed at all; else NULL. */
+static struct poison *poison_of(const struct box *box)
 {
-	uint32_t queue;
+	struct device *dev = box->gen->dev;
 
-	if (dev->spec.poison_limit == 0 || box->page == NULL || !died_inside(box))
+	if (dev->spec.poison_limit == 0 || box->page == NULL)
+		return NULL;
+	const uint32_t queue = __atomic_load_n(&box->page->busy, __ATOMIC_RELAXED) - 1;
+
+	if (queue >= dev->spec.queues || queue % dev->spec.lanes != box->lane ||
+	    !dev_kind_is_outward(dev->spec.kind, queue))
+		return NULL;
+	return &dev->poison[queue];
+}
+
+bool poison_wants_cause(const struct box *box)
+{
+	const struct poison *p = poison_of(box);
+
+	return p != NULL && p->deaths + 1 >= box->gen->dev->spec.poison_limit;
+}
+
+void poison_blame(const struct box *box)
+{
+	struct poison *p = poison_of(box);
+
+	if (p == NULL || !died_inside(box))
 		return;
-	queue = __atomic_load_n(&box->page->busy, __ATOMIC_RELAXED) - 1;
-	if (queue < dev->spec.queues && queue % dev->spec.lanes == box->lane &&
-	    dev_kind_is_outward(dev->spec.kind, queue))
-		dev->poison[queue].blamed = true;
+	p->blamed = true;
+	p->unsure = box->reason == REPLACE_SECCOMP || box->cause_known ? 0 : box->cookie;
+}
+
+void poison_learn(const struct box *box)
+{
+	struct device *dev = box->gen->dev;
+
+	for (uint32_t i = 0; i < dev->spec.queues; i++) {
+		struct poison *p = &dev->poison[i];
+
+		if (p->unsure == 0 || p->unsure != box->cookie)
+			continue;
+		p->unsure = 0;
+		if (!died_inside(box) && p->deaths > 0)
+			p->deaths--;
+	}
 }
 
 void poison_judge(struct device *dev)

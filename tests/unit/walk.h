@@ -455,6 +455,11 @@ bool fence_held(const struct box *box, uint64_t id)
 	return p->trapped && p->still;
 }
 
+void fence_cause(struct box *box)
+{
+	box->cause_known = true;
+}
+
 void fence_dead(struct box *box)
 {
 	box->fence = FENCE_DEAD;
