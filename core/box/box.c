@@ -43,9 +43,17 @@ static const char *box_id(const struct box *box)
 
 /* ---- birth ---- */
 
+/* A first pass that waits for slow storage is no crime.  The fence of a box that is told to park, or is
+ * stopped, does not wait for it. */
 static void box_deadline(struct loop_timer *timer)
 {
-	box_raise(container_of(timer, struct box, deadline), BOX_EV_DEADLINE);
+	struct box *box = container_of(timer, struct box, deadline);
+
+	if (box->state == BOX_STARTING && patrol_is_held(box))
+		loop_arm(box_loop(box), timer,
+			 now_ns() + box_deadline_ms(BOX_STARTING) * NS_PER_MS);
+	else
+		box_raise(box, BOX_EV_DEADLINE);
 }
 
 static void box_look(struct loop_timer *timer);
@@ -115,6 +123,11 @@ static int box_take_report(struct box *box, const struct box_report *report)
 	};
 
 	switch (report->type) {
+	case REPORT_PONG:
+		if (!box->pinged || report->value != box->ping)
+			return -EPROTO;
+		box->pinged = false;
+		return 0;
 	case REPORT_PARKED:
 		return box_take_parked(box, report);
 	case REPORT_BROKEN:
@@ -324,8 +337,6 @@ static void box_do_verify(struct box *box)
 		return;
 	}
 	box->verify_ns = now_ns() - begin;
-	free(box->launch);
-	box->launch = NULL;
 	box_raise(box, BOX_EV_VERIFIED);
 }
 

@@ -16,6 +16,7 @@
 
 #include "core/box/host.h"
 #include "core/box/spawn.h"
+#include "core/box/suspect.h"
 #include "devmodel/abi/config.h"
 #include "devmodel/abi/gpa.h"
 #include "devmodel/abi/kinds.h"
@@ -133,8 +134,10 @@ struct device_spec {
 	void (*shadow)(uint8_t *shadow, uint8_t offset, uint8_t value);
 	uint32_t death_budget;   /* this many deaths, at most DEVICE_DEATHS_MAX, .. */
 	uint32_t death_window_s; /* .. in this time quarantine it; 0: never */
-	uint32_t
-		poison_limit; /* a request that killed so many is answered with an error; 0: never */
+	/* A request that so many boxes died of is answered with an error; 0: never. */
+	uint32_t poison_limit;
+	struct suspect_limits limits;
+	uint32_t audit_ms;                /* how often the seal is checked again; 0: never */
 	const struct device_hooks *hooks; /* may be NULL, each may be NULL */
 	void *ctx;
 };
@@ -167,6 +170,7 @@ struct device_status {
 	uint64_t deaths_by_reason[REPLACE_REASON_COUNT]; /* all there ever were */
 	uint64_t cold;
 	uint64_t stalls;   /* fences that were overdue */
+	uint64_t slow;     /* times that a backend call took longer than hang_ms */
 	uint64_t poisoned; /* requests answered with an error because their servers died of them */
 	uint32_t deaths_in_window;
 	uint32_t samples;

@@ -60,6 +60,7 @@ void device_begin(struct device *dev)
 {
 	dev->respawn.fire = device_respawn;
 	dev->rested.fire = device_rested;
+	patrol_begin(dev);
 	device_spawn(dev);
 }
 
@@ -102,16 +103,20 @@ void device_box_reached(struct box *box, enum box_state state, enum device_event
 		device_changed(dev);
 }
 
+void device_suspect(struct device *dev, enum replace_reason reason)
+{
+	dev->suspicion = reason;
+	log_warn("%s: generation %llu is suspect: %s", dev->spec.id,
+		 (unsigned long long)dev->active->number, replace_reason_name(reason));
+	device_raise(dev, DEVICE_EV_SUSPECT);
+}
+
 void device_box_suspect(struct box *box, enum replace_reason reason)
 {
 	struct device *dev = box->gen->dev;
 
-	log_warn("%s: generation %llu is suspect: %s", dev->spec.id,
-		 (unsigned long long)box->gen->number, replace_reason_name(reason));
-	if (box->gen != dev->active)
-		return;
-	dev->suspicion = reason;
-	device_raise(dev, DEVICE_EV_SUSPECT);
+	if (box->gen == dev->active)
+		device_suspect(dev, reason);
 }
 
 void device_box_lost(struct box *box)

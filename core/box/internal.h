@@ -14,6 +14,7 @@
  *   channel.c     reports in, messages out
  *   fence.c       looks
  *   figures.c     what is counted of replacements
+ *   patrol.c      looks at what serves; suspect.c judges
  *   verify.c      the seal, seen from outside
  *   ring.c        where a successor goes on
  *   record.c      what it is handed
@@ -56,7 +57,7 @@ struct box {
 	uint64_t control_ino; /* of the box's end of the control socket */
 	uint64_t state_ino;
 	struct state_page *page;
-	struct launch_record *launch; /* until it is verified */
+	struct launch_record *launch; /* what it was born with, for checks */
 
 	struct loop_source on_pidfd, on_control, on_listener;
 	struct loop_timer deadline, look;
@@ -66,6 +67,9 @@ struct box {
 	bool canary;      /* the agreed forbidden call was seen on the listener */
 	bool seized;      /* the supervisor's thread traces it: it can be stopped for good */
 	uint32_t nonce;   /* of QUIESCE, which PARKED has to bring back */
+	uint32_t ping;    /* of the last PING, which PONG has to bring back .. */
+	bool pinged;      /* .. and has not yet */
+	struct suspect_record record;
 
 	enum fence fence;
 	enum replace_reason reason; /* of its suspicion */
@@ -131,6 +135,7 @@ struct reg_port {
 	bool pending;
 	uint64_t value;
 	uint8_t shadow[REG_SHADOW_BYTES];
+	uint32_t seq_seen; /* by the last patrol */
 	/* Supervisor's thread, while a vCPU waits: of the box that is judged. */
 	uint64_t judged; /* its cookie */
 	uint64_t cpu_ns;
@@ -147,6 +152,13 @@ struct poison {
 	uint64_t unsure; /* cookie of a box that was counted before the cause was known; else 0 */
 };
 
+/* A queue as the last patrol saw it; ring.c. */
+struct ring_seen {
+	uint16_t used; /* its index then */
+	bool progress; /* since the one before */
+	bool work;     /* requests wait */
+};
+
 struct device {
 	struct supervisor *sup;
 	struct device_spec spec;
@@ -157,7 +169,10 @@ struct device {
 	struct generation *previous; /* fenced, alive until the successor has made its first pass */
 	struct generation *leaving;  /* retired, until reaped */
 	struct loop_timer respawn;
-	struct loop_timer rested;      /* the back-off */
+	struct loop_timer rested; /* the back-off */
+	struct loop_timer patrol, audit;
+	uint64_t patrol_ns;
+	struct ring_seen seen[BOX_QUEUES_MAX];
 	uint32_t standby_failures;     /* in a row */
 	enum replace_reason suspicion; /* the last */
 	bool refused;
@@ -185,7 +200,7 @@ struct device {
 	uint64_t generations; /* numbers given so far */
 	uint64_t replaced[REPLACE_REASON_COUNT];
 	uint64_t deaths_by_reason[REPLACE_REASON_COUNT];
-	uint64_t cold, stalls, poisoned;
+	uint64_t cold, stalls, poisoned, slow;
 	uint32_t samples;
 	uint32_t switch_us[DEVICE_SAMPLES], drain_us[DEVICE_SAMPLES];
 	struct device_histogram switches[PASSAGE_COUNT], drains;
@@ -291,6 +306,17 @@ void generation_collect(struct device *dev);
 /* The next number, its boxes not asked for; NULL: no memory. */
 struct generation *generation_create(struct device *dev);
 
+/* The active generation, if there is one that serves, is suspect. */
+void device_suspect(struct device *dev, enum replace_reason reason);
+
+/* patrol.c */
+void patrol_begin(struct device *dev);
+void patrol_end(struct device *dev);
+/* CPU time used so far, and where it is now. */
+void patrol_look(const struct box *box, uint64_t *cpu_ns, enum suspect_place *place);
+/* Held by the kernel: no deadline counts. */
+bool patrol_is_held(const struct box *box);
+
 /* figures.c */
 void device_sample(struct device *dev, const struct replacement *r);
 
@@ -324,7 +350,10 @@ void fence_stop(struct box *box);
 /* verify.c */
 /* What this process is, to compare with: once. 0 or -errno. */
 int verify_prepare(struct supervisor *sup);
-/* 0, or -EPERM with *what naming the first thing that is not as it must be (static text). */
+/* The seal alone, whatever the box is doing.  0, or -EPERM with *what naming the first thing that is
+ * not as it must be (static text). */
+int verify_seal(const struct box *box, const char **what);
+/* The same, and that it waits in read(control). */
 int verify_box(const struct box *box, const char **what);
 
 /* reg.c; nothing happens where the device has no registers. */
@@ -332,6 +361,8 @@ void reg_attach(struct device *dev); /* the active generation serves */
 void reg_detach(struct device *dev); /* it is fenced: its answer is taken or the request kept */
 void reg_serve(struct device *dev, bool serve); /* started, revived; or reset, broken, given up */
 void reg_forget(struct device *dev);            /* the next start is the first after a reset */
+/* Whether an access was made since this was last asked. */
+bool reg_worked(struct device *dev);
 /* For ACTIVATE: copies the shadow, returns the sequence number last answered. */
 uint32_t reg_shadow(struct device *dev, uint8_t *shadow);
 
@@ -344,6 +375,9 @@ void record_take(struct device *dev, const struct box *box);
 uint32_t record_give(const struct box *box, uint8_t *out, uint32_t *bytes);
 
 /* ring.c */
+/* Looks at the rings of a generation that serves: dev->seen.  0, or -EPROTO with *queue where
+ * used->idx is beyond what was asked for. */
+int ring_audit(struct device *dev, uint32_t *queue);
 /* Where each queue goes on after a fence: reads used->idx and avail->idx once each, accepts within
  * [audited, avail] and avail - used <= size; counts what is in flight into dev->passage.  0, or
  * -EPROTO with *queue. */

@@ -132,26 +132,19 @@ uint32_t reg_shadow(struct device *dev, uint8_t *shadow)
 	return answered;
 }
 
-/* ---- judgement, on the supervisor's thread ---- */
-
-/* CPU time used so far, and whether it sleeps. False when it cannot be read. */
-static bool box_usage(const struct box *box, uint64_t *cpu_ns, bool *asleep)
+bool reg_worked(struct device *dev)
 {
-	char text[128];
-	ssize_t n;
+	struct reg_port *port = &dev->port;
 
-	cleanup_fd int fd = openat(box->proc_dir, "schedstat", O_RDONLY | O_CLOEXEC);
+	pthread_mutex_lock(&port->lock);
+	const bool worked = port->request.seq != port->seq_seen;
 
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (n <= 0)
-		return false;
-	text[n] = '\0';
-	if (sscanf(text, "%" SCNu64, cpu_ns) != 1)
-		return false;
-	n = pread(box->proc_syscall, text, 7, 0);
-	*asleep = n == 7 && memcmp(text, "running", 7) != 0;
-	return true;
+	port->seq_seen = port->request.seq;
+	pthread_mutex_unlock(&port->lock);
+	return worked;
 }
+
+/* ---- judgement, on the supervisor's thread ---- */
 
 /* Counts a tick that it slept through. True: more of them than one access, or one second, may have. */
 static bool reg_overslept(struct reg_port *port)
@@ -171,18 +164,18 @@ static bool reg_hangs(struct device *dev)
 {
 	struct reg_port *port = &dev->port;
 	const struct box *box = &dev->active->boxes[0];
-	uint64_t cpu_ns = 0;
-	bool asleep = false;
+	enum suspect_place place;
+	uint64_t cpu_ns;
 
-	if (!box_usage(box, &cpu_ns, &asleep))
-		return false;
+	patrol_look(box, &cpu_ns, &place);
 	if (port->judged != box->cookie) { /* the first tick of this box under this request */
 		port->judged = box->cookie;
 		port->cpu_ns = cpu_ns;
 		port->asleep_ticks = 0;
 		return false;
 	}
-	return cpu_ns - port->cpu_ns > REG_RUN_NS || (asleep && reg_overslept(port));
+	return cpu_ns - port->cpu_ns > REG_RUN_NS ||
+	       (place != SUSPECT_RUNNING && reg_overslept(port));
 }
 
 static void reg_judge(void *arg)
@@ -193,8 +186,7 @@ static void reg_judge(void *arg)
 		return;
 	dev->port.asleep_second = 0;
 	dev->port.judged = 0;
-	dev->suspicion = REPLACE_HANG;
-	device_raise(dev, DEVICE_EV_SUSPECT);
+	device_suspect(dev, REPLACE_HANG);
 }
 
 /* ---- the vCPU's side ---- */

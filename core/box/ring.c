@@ -33,6 +33,35 @@ static int ring_indices(const struct mem_map *map, const struct ctl_queue *q, ui
 	return 0;
 }
 
+/*
+ * used->idx moves while it is looked at, so it is sampled twice, around avail->idx: what the driver
+ * offered by then cannot lie behind the first sample, nor more than a queue's length beyond the second.
+ * That a taken-over box moved it back within what is in flight does not show here; ring_resume() has
+ * the last word.
+ */
+int ring_audit(struct device *dev, uint32_t *queue)
+{
+	for (uint32_t i = 0; i < dev->spec.queues; i++) {
+		const struct ctl_queue *q = &dev->queues[i];
+		struct ring_seen *seen = &dev->seen[i];
+		uint16_t before, used, avail, ignored;
+
+		*queue = i;
+		if (q->size == 0 || !dev->spec.guest_memory)
+			continue;
+		/* A ring that cannot be is the driver's fault, which the box tells. */
+		if (ring_indices(&dev->sup->memory.map, q, &before, &avail) != 0 ||
+		    ring_indices(&dev->sup->memory.map, q, &used, &ignored) != 0)
+			continue;
+		if ((uint16_t)(avail - before) > (uint32_t)(uint16_t)(used - before) + q->size)
+			return -EPROTO;
+		seen->progress = used != seen->used;
+		seen->work = avail != used;
+		seen->used = used;
+	}
+	return 0;
+}
+
 int ring_resume(struct device *dev, uint32_t *queue)
 {
 	dev->passage.in_flight = 0;

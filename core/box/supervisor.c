@@ -277,6 +277,7 @@ static void call_unlink(void *arg)
 
 	loop_disarm(call->dev->sup->loop, &call->dev->respawn);
 	loop_disarm(call->dev->sup->loop, &call->dev->rested);
+	patrol_end(call->dev);
 	while (*p != call->dev)
 		p = &(*p)->next;
 	*p = call->dev->next;
@@ -463,10 +464,8 @@ static void call_condemn(void *arg)
 	struct device *dev = call->dev;
 
 	call->ret = dev->state == DEVICE_ACTIVE ? 0 : -EBUSY;
-	if (call->ret != 0)
-		return;
-	dev->suspicion = call->reason;
-	device_raise(dev, DEVICE_EV_SUSPECT);
+	if (call->ret == 0)
+		device_suspect(dev, call->reason);
 }
 
 int device_condemn(struct device *dev, enum replace_reason reason)
@@ -488,6 +487,7 @@ static void call_status(void *arg)
 		.epoch = dev->sup->memory.map.epoch,
 		.cold = dev->cold,
 		.stalls = dev->stalls,
+		.slow = dev->slow,
 		.poisoned = dev->poisoned,
 		.deaths_in_window = budget_deaths(dev),
 		.samples = dev->samples,

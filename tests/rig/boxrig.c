@@ -117,6 +117,8 @@ static struct device_spec make_spec(const struct boxrig_blk_config *c, const str
 		.death_budget = c->death_budget,
 		.death_window_s = c->death_window_s,
 		.poison_limit = c->poison_limit,
+		.limits = c->limits,
+		.audit_ms = c->audit_ms,
 		.hooks = c->hooks,
 		.ctx = c->ctx,
 	};

@@ -45,6 +45,8 @@ struct boxrig_blk_config {
 	struct rate_limit ops;
 	uint32_t death_budget, death_window_s;
 	uint32_t poison_limit;
+	struct suspect_limits limits;
+	uint32_t audit_ms;
 	const struct device_hooks *hooks;
 	void *ctx;
 	enum dev_kind kind; /* with as_kind: spawn another program in blk's place */

@@ -76,6 +76,19 @@ int inject_fault(pid_t pid)
 	return release(pid, &regs);
 }
 
+int inject_spin(pid_t pid)
+{
+	struct user_regs_struct regs;
+	int ret = seize(pid, &regs);
+
+	if (ret != 0)
+		return ret;
+	/* Text is read-only and sealed: a tracer's write gets a copy of the page. */
+	if (ptrace(PTRACE_POKETEXT, pid, regs.rip, 0xfeebul) != 0) /* jmp to itself */
+		return -errno;
+	return release(pid, &regs);
+}
+
 /* Where the program's text has a syscall instruction; 0: nowhere. */
 static uint64_t find_syscall(pid_t pid)
 {

@@ -13,6 +13,8 @@
 /* Lets it jump to address 0: it dies of SIGSEGV.  0; -ESRCH: it was gone; other -errno of ptrace.
  * */
 int inject_fault(pid_t pid);
+/* Lets it run in a loop of one instruction, wherever it is, for ever. The same. */
+int inject_spin(pid_t pid);
 /* Lets it make system call `nr`, all arguments 0. The same; -ENOEXEC: no syscall instruction. */
 int inject_call(pid_t pid, long nr);
 

@@ -240,7 +240,7 @@ static bool box_unwalked(uint32_t state, uint32_t event)
 	switch (event) {
 	case BOX_EV_HALF: /* box_report() makes it MISBEHAVED */
 		return state != BOX_SEALING;
-	case BOX_EV_UNSOUND: /* of audits, which nobody makes yet */
+	case BOX_EV_UNSOUND: /* of audits, which are not made in these walks */
 		return state == BOX_STANDBY || state == BOX_STARTING || state == BOX_ACTIVE;
 	case BOX_EV_TRAPPED: /* it is blocked in read() and makes no call */
 		return state == BOX_STANDBY;

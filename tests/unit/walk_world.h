@@ -146,6 +146,8 @@ static void env_report(struct box *box, uint32_t type)
 	said = (struct box_report){ .type = type };
 	if (type == REPORT_PARKED)
 		said.value = box->nonce;
+	if (type == REPORT_PONG)
+		box->pinged = pick(2) == 0; /* asked for or not */
 	said_ret = 1;
 	if (type == REPORT_HALF)
 		said.value = 5;
