@@ -196,17 +196,37 @@ static const struct config_field schedule_fields[] = {
 	{ .key = "jitter", .type = &config_part, RUN(rejuvenate.jitter_permille) },
 };
 static const struct config_table schedule_table = TABLE(schedule_fields, NULL);
+static int all_schedule_take(const struct config_field *f, const json_t *value, void *field,
+			     struct option_error *error)
+{
+	return config_object.take(f, value, field, error);
+}
+
+static json_t *all_schedule_give(const struct config_field *f, const void *field)
+{
+	const struct run_options *o = field;
+
+	return o->rejuvenate.every_ms != 0 ? config_object.give(f, field) : NULL;
+}
+
+static const struct config_type all_schedule = { all_schedule_take, all_schedule_give };
 static const struct config_field all_fields[] = {
-	{ .key = "rejuvenate", .type = &config_object, .table = &schedule_table },
-	REFUSED("hang_ms"),
-	REFUSED("poison_limit"),
+	{ .key = "rejuvenate", .type = &all_schedule, .table = &schedule_table },
+#define ALL_LIMIT(field, most)                                                                     \
+	{                                                                                          \
+		.key = #field, .type = &config_number, RUN(limits.field), .max = (most)            \
+	}
+	ALL_LIMIT(hang_ms, RUN_LIMIT_MS_MAX),
+	ALL_LIMIT(storm_ms, RUN_LIMIT_MS_MAX),
+	ALL_LIMIT(audit_ms, RUN_LIMIT_MS_MAX),
+	ALL_LIMIT(poison_limit, RUN_POISON_MAX),
 };
 static const struct config_table all_table = TABLE(all_fields, NULL);
 
 static int own_jitter_take(const struct config_field *f, const json_t *value, void *field,
 			   struct option_error *error)
 {
-	struct run_schedule *schedule = field;
+	struct run_own *schedule = field;
 
 	schedule->has_jitter = true;
 	return config_part.take(f, value, &schedule->jitter_permille, error);
@@ -214,7 +234,7 @@ static int own_jitter_take(const struct config_field *f, const json_t *value, vo
 
 static json_t *own_jitter_give(const struct config_field *f, const void *field)
 {
-	const struct run_schedule *schedule = field;
+	const struct run_own *schedule = field;
 
 	return schedule->has_jitter ? config_part.give(f, &schedule->jitter_permille) : NULL;
 }
@@ -223,18 +243,47 @@ static const struct config_type own_jitter = { own_jitter_take, own_jitter_give 
 static const struct config_field own_schedule_fields[] = {
 	{ .key = "every_s",
 	  .type = &config_seconds,
-	  FIELD(struct run_schedule, every_ms),
+	  FIELD(struct run_own, every_ms),
 	  .min = RUN_REJUVENATE_MIN,
 	  .max = RUN_REJUVENATE_MAX },
 	{ .key = "jitter", .type = &own_jitter },
 };
 static const struct config_table own_schedule_table = TABLE(own_schedule_fields, NULL);
+/* One more than it is, so that a field of 0 says nothing. */
+static int own_limit_take(const struct config_field *f, const json_t *value, void *field,
+			  struct option_error *error)
+{
+	const int ret = config_number.take(f, value, field, error);
+
+	*(uint32_t *)field += ret == 0;
+	return ret;
+}
+
+static json_t *own_limit_give(const struct config_field *f, const void *field)
+{
+	const uint32_t value = *(const uint32_t *)field;
+
+	(void)f;
+	return value != 0 ? json_integer((json_int_t)value - 1) : NULL;
+}
+
+static const struct config_type own_limit = { own_limit_take, own_limit_give };
+
+#define OWN_LIMIT(object, member, field, most)                                                     \
+	{                                                                                          \
+		.key = #field, .type = &own_limit, FIELD(object, member.field), .max = (most)      \
+	}
+#define OWN_LIMITS(object, member)                                                                 \
+	OWN_LIMIT(object, member, hang_ms, RUN_LIMIT_MS_MAX),                                      \
+		OWN_LIMIT(object, member, storm_ms, RUN_LIMIT_MS_MAX),                             \
+		OWN_LIMIT(object, member, audit_ms, RUN_LIMIT_MS_MAX),                             \
+		OWN_LIMIT(object, member, poison_limit, RUN_POISON_MAX)
+
 static const struct config_field own_fields[] = {
 	{ .key = "rejuvenate", .type = &config_object, .table = &own_schedule_table },
-	REFUSED("hang_ms"),
-	REFUSED("poison_limit"),
+	OWN_LIMITS(struct run_own, limits),
 };
-static const struct config_table own_table = TABLE(own_fields, NULL); /* on struct run_schedule */
+static const struct config_table own_table = TABLE(own_fields, NULL); /* on struct run_own */
 
 static int count_take(const struct config_field *f, const json_t *value, void *field,
 		      struct option_error *error)
@@ -252,7 +301,7 @@ static const struct config_type count = { count_take, count_give };
 static const struct config_field disk_fields[] = {
 	{ .key = "rejuvenate",
 	  .type = &config_object,
-	  FIELD(struct run_disk, rejuvenate),
+	  FIELD(struct run_disk, own),
 	  .table = &own_schedule_table },
 	{ .key = "queues",
 	  .type = &count,
@@ -264,8 +313,7 @@ static const struct config_field disk_fields[] = {
 	  FIELD(struct run_disk, lanes),
 	  .min = 1,
 	  .max = BOX_QUEUES_MAX },
-	REFUSED("hang_ms"),
-	REFUSED("poison_limit"),
+	OWN_LIMITS(struct run_disk, own.limits),
 };
 static const struct config_table disk_table = TABLE(disk_fields, NULL);
 
@@ -278,7 +326,7 @@ static void *own_find(struct run_options *o, const char *id, const struct config
 			return &o->disks[i];
 	}
 	*table = &own_table;
-	return run_own_schedule(o, id);
+	return run_own(o, id);
 }
 
 /* Keyed by id; `*` is every device. */
@@ -331,16 +379,12 @@ static json_t *devices_give(const struct config_field *f, const void *field)
 	json_t *devices = json_object();
 
 	(void)f;
-	if (o->rejuvenate.every_ms != 0)
-		json_object_set_new(devices, "*", config_give(&all_table, o));
+	json_object_set_new(devices, "*", config_give(&all_table, o));
 	for (uint32_t i = 0; i < o->disk_count; i++)
 		own_give(o, o->disks[i].id, devices);
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
 		own_give(o, ids[i], devices);
-	if (json_object_size(devices) != 0)
-		return devices;
-	json_decref(devices);
-	return NULL;
+	return devices;
 }
 
 static const struct config_type per_device = { devices_take, devices_give };

@@ -235,11 +235,11 @@ bool option_id_reserved(const char *id)
 	return false;
 }
 
-struct run_schedule *run_own_schedule(struct run_options *run, const char *id)
+struct run_own *run_own(struct run_options *run, const char *id)
 {
 	for (uint32_t i = 0; i < run->disk_count; i++) {
 		if (strcmp(run->disks[i].id, id) == 0)
-			return &run->disks[i].rejuvenate;
+			return &run->disks[i].own;
 	}
 	for (uint32_t i = 0; i < OWN_DEVICE_COUNT; i++) {
 		if (strcmp(own_ids[i], id) == 0)
@@ -248,17 +248,30 @@ struct run_schedule *run_own_schedule(struct run_options *run, const char *id)
 	return NULL;
 }
 
-struct run_schedule run_schedule_of(const struct run_options *run, const char *id)
+static uint32_t limit_of(uint32_t own, uint32_t all)
 {
-	const struct run_schedule *own = run_own_schedule((struct run_options *)run, id);
-	struct run_schedule schedule = { run->rejuvenate.every_ms, true,
-					 run->rejuvenate.jitter_permille };
+	return own != 0 ? own - 1 : all;
+}
 
-	if (own != NULL && own->every_ms != 0)
-		schedule.every_ms = own->every_ms;
-	if (own != NULL && own->has_jitter)
-		schedule.jitter_permille = own->jitter_permille;
-	return schedule;
+struct run_own run_settings_of(const struct run_options *run, const char *id)
+{
+	const struct run_own none = { 0 };
+	const struct run_own *found = run_own((struct run_options *)run, id);
+	const struct run_own *own = found != NULL ? found : &none;
+	const struct run_limits *all = &run->limits;
+
+	return (struct run_own){
+		.every_ms = own->every_ms != 0 ? own->every_ms : run->rejuvenate.every_ms,
+		.has_jitter = true,
+		.jitter_permille = own->has_jitter ? own->jitter_permille
+						   : run->rejuvenate.jitter_permille,
+		.limits = {
+			.hang_ms = limit_of(own->limits.hang_ms, all->hang_ms),
+			.storm_ms = limit_of(own->limits.storm_ms, all->storm_ms),
+			.audit_ms = limit_of(own->limits.audit_ms, all->audit_ms),
+			.poison_limit = limit_of(own->limits.poison_limit, all->poison_limit),
+		},
+	};
 }
 
 static int disk_ids_check(const struct run_options *run, struct option_error *error)

@@ -27,6 +27,8 @@
 #define RUN_MEMORY_MAX (16ull << 40)
 #define RUN_DEATHS_MAX 64
 #define RUN_DEATH_WINDOW_MAX 86400
+#define RUN_LIMIT_MS_MAX 3600000
+#define RUN_POISON_MAX 64
 #define RUN_REJUVENATE_MIN 10ull /* ms */
 #define RUN_REJUVENATE_MAX (7ull * 24 * 3600 * 1000)
 #define RUN_NODE_MAX 1023
@@ -98,11 +100,19 @@ struct run_rejuvenate {
 	uint32_t jitter_permille;
 };
 
+/* ---- --hang-ms and its like ---- */
+
+/* When a device process is suspected, and what of; see core/box/box.h. */
+struct run_limits {
+	uint32_t hang_ms, storm_ms, audit_ms, poison_limit;
+};
+
 /* What one device has of its own; the rest is as for all. */
-struct run_schedule {
+struct run_own {
 	uint64_t every_ms; /* 0: as all devices */
 	bool has_jitter;
 	uint32_t jitter_permille;
+	struct run_limits limits; /* each 1 more than it is; 0: as all devices */
 };
 
 /* Devices that have an id of their own, and can have a schedule of their own: NAME, id. */
@@ -135,7 +145,7 @@ enum own_device {
 	  OPTION_RANGE(number, lanes, 1, BOX_QUEUES_MAX),                                          \
 	  "processes that share its queues, at most one a queue")                                  \
 	X(REJUVENATE, "rejuvenate", "mayfly.devices.ID.rejuvenate.every_s", "DURATION", NULL,      \
-	  OPTION_RANGE(duration, rejuvenate.every_ms, RUN_REJUVENATE_MIN, RUN_REJUVENATE_MAX),     \
+	  OPTION_RANGE(duration, own.every_ms, RUN_REJUVENATE_MIN, RUN_REJUVENATE_MAX),            \
 	  "as --rejuvenate, for this device alone")
 
 #define RUN_PARTUUID_MAX 64
@@ -147,7 +157,7 @@ enum disk_cache {
 
 struct run_disk {
 	uint64_t given;
-	struct run_schedule rejuvenate;
+	struct run_own own;
 	uint32_t queues;
 	uint32_t lanes;
 	bool readonly;
@@ -235,6 +245,19 @@ struct run_seal {
 	X(REJUVENATE, "rejuvenate", NULL, "DURATION[,jitter=FRACTION]", NULL,                      \
 	  OPTION_GROUP(rejuvenate, rejuvenate_set),                                                \
 	  "replace every device process on a schedule; never unless given")                        \
+	X(HANG_MS, "hang-ms", "mayfly.devices.*.hang_ms", "N", "1000",                             \
+	  OPTION_RANGE(number, limits.hang_ms, 0, RUN_LIMIT_MS_MAX),                               \
+	  "replace a device process that leaves work undone so long by its own running time, or "  \
+	  "does not answer; slow storage does not count; 0: never")                                \
+	X(STORM_MS, "storm-ms", "mayfly.devices.*.storm_ms", "N", "2000",                          \
+	  OPTION_RANGE(number, limits.storm_ms, 0, RUN_LIMIT_MS_MAX),                              \
+	  "replace one that runs so long with nothing to do; 0: never")                            \
+	X(AUDIT_MS, "audit-ms", "mayfly.devices.*.audit_ms", "N", "10000",                         \
+	  OPTION_RANGE(number, limits.audit_ms, 0, RUN_LIMIT_MS_MAX),                              \
+	  "how often the seal of each is checked again; 0: once, at its birth")                    \
+	X(POISON_LIMIT, "poison-limit", "mayfly.devices.*.poison_limit", "N", "2",                 \
+	  OPTION_RANGE(number, limits.poison_limit, 0, RUN_POISON_MAX),                            \
+	  "a request that so many processes died of is answered with an error; 0: never")          \
 	X(DEATH_BUDGET, "death-budget", NULL, "N/SECONDS", "10/60",                                \
 	  OPTION_OTHER(option_budget, death_budget),                                               \
 	  "a device that dies so often in so many seconds is quarantined; 0/SECONDS: never")       \
@@ -268,7 +291,8 @@ struct run_options {
 	bool log_show_origin;
 	char metrics_path[OPTION_PATH_MAX];
 	struct run_rejuvenate rejuvenate;
-	struct run_schedule own[OWN_DEVICE_COUNT];
+	struct run_limits limits;
+	struct run_own own[OWN_DEVICE_COUNT];
 	struct run_budget death_budget;
 	struct run_seal require_seal;
 	bool no_reboot;
@@ -330,9 +354,9 @@ bool option_id_reserved(const char *id);
 void run_streams(struct run_options *run);
 
 /* What the device of this id has of its own: a disk, or one of OWN_DEVICES; NULL: neither. */
-struct run_schedule *run_own_schedule(struct run_options *run, const char *id);
-/* What a device goes by: complete, every_ms 0: never. */
-struct run_schedule run_schedule_of(const struct run_options *run, const char *id);
+struct run_own *run_own(struct run_options *run, const char *id);
+/* What a device goes by: complete; every_ms 0: never; limits as they are. */
+struct run_own run_settings_of(const struct run_options *run, const char *id);
 
 /* The kernel's command line, with what the root device adds. 0, or -E2BIG. */
 int run_cmdline(const struct run_options *options, char text[OPTION_CMDLINE_MAX]);

@@ -219,7 +219,7 @@ static void join_loop(void *arg)
 
 	for (uint32_t i = 0; i < vmm->device_count; i++) {
 		struct vmm_device *d = &vmm->devices[i];
-		const struct run_schedule s = run_schedule_of(&vmm->options, d->id);
+		const struct run_own s = run_settings_of(&vmm->options, d->id);
 
 		vmm_device_join_loop(d, vmm->loop, s.every_ms, s.jitter_permille, i,
 				     vmm->device_count);

@@ -99,6 +99,8 @@ static void spec_begin(struct vmm_device *d, const struct vmm_site *site, const 
 	d->hooks = (struct device_hooks){ .reset_done = on_reset_done,
 					  .needs_reset = on_needs_reset,
 					  .replaced = on_replaced };
+	const struct run_own own = run_settings_of(site->options, id);
+
 	*spec = (struct device_spec){
 		.kind = kind,
 		.queues = queues,
@@ -109,6 +111,9 @@ static void spec_begin(struct vmm_device *d, const struct vmm_site *site, const 
 		.death_window_s = site->options->death_budget.deaths != 0
 					  ? site->options->death_budget.seconds
 					  : 0,
+		.limits = { own.limits.hang_ms, own.limits.storm_ms },
+		.audit_ms = own.limits.audit_ms,
+		.poison_limit = own.limits.poison_limit,
 		.hooks = &d->hooks,
 		.ctx = d,
 	};

@@ -102,15 +102,17 @@ static json_t *device_json(const struct vmm_device_info *info, const struct seal
 	if (s == NULL)
 		return NULL;
 	device_status(info->dev, s);
-	object = json_pack("{s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:f, s:o, s:o, s:o, s:o, s:i}",
-			   "id", info->id, "kind", kind_name(info->kind), "state", s->state,
-			   "generation", (json_int_t)s->generation, "epoch", s->epoch, "pid",
-			   s->pid, "standby_pid", s->standby_pid, "age_s", (double)s->age_ns / 1e9,
-			   "seal", seal_json(host), "replacements", replacements_json(s),
-			   "switch_us", percentiles(s->switch_us, s->samples, true),
-			   /* A recovery drains nothing and counts as 0. */
-			   "drain_us", percentiles(s->drain_us, s->samples, false),
-			   "deaths_in_window", s->deaths_in_window);
+	object = json_pack(
+		"{s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:f, s:o, s:o, s:o, s:o, s:I, s:I, s:i}", "id",
+		info->id, "kind", kind_name(info->kind), "state", s->state, "generation",
+		(json_int_t)s->generation, "epoch", s->epoch, "pid", s->pid, "standby_pid",
+		s->standby_pid, "age_s", (double)s->age_ns / 1e9, "seal", seal_json(host),
+		"replacements", replacements_json(s), "switch_us",
+		percentiles(s->switch_us, s->samples, true),
+		/* A recovery drains nothing and counts as 0. */
+		"drain_us", percentiles(s->drain_us, s->samples, false), "poisoned",
+		(json_int_t)s->poisoned, "slow", (json_int_t)s->slow, "deaths_in_window",
+		s->deaths_in_window);
 	if (object != NULL && s->broken != NULL)
 		json_object_set_new(object, "broken", json_string(s->broken));
 	return object;

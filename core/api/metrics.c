@@ -28,6 +28,9 @@ static void family(const struct metrics *m, const char *name, const char *type, 
 	X("mayfly_generation", "gauge", generation, "The active generation; 0: none.")             \
 	X("mayfly_cold_total", "counter", cold, "Replacements that found no standby ready.")       \
 	X("mayfly_stalls_total", "counter", stalls, "Fences that were overdue.")                   \
+	X("mayfly_slow_total", "counter", slow, "Backend calls that took longer than hang_ms.")    \
+	X("mayfly_poisoned_total", "counter", poisoned,                                            \
+	  "Requests answered with an error because their servers died of them.")                   \
 	X("mayfly_deaths_in_window", "gauge", deaths_in_window,                                    \
 	  "Deaths that count against the death budget.")
 

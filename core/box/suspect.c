@@ -3,7 +3,7 @@
 
 #include "core/cc.h"
 
-#define PERIODS 4 /* looks within the shorter limit */
+#define PERIODS 4          /* looks within the shorter limit */
 #define PERIOD_LEAST_MS 25 /* each look may bring a report, of which a box has 64 a second */
 #define PERIOD_MOST_MS 250
 

@@ -84,8 +84,10 @@ static void test_usage(void **state)
 	(void)state;
 	ends("--memory 0", 2, "--memory: 0 is not between");
 	ends("--memory 1G,max=2G", 2, "--memory: max: unknown key");
-	ends("--hang-ms 5", 2, "--hang-ms: unknown option");
-	ends("--poison-limit 5", 2, "--poison-limit: unknown option");
+	ends("--hang-ms 3600001", 2, "--hang-ms: 3600001 is not between 0 and 3600000");
+	ends("--storm-ms x", 2, "--storm-ms: ");
+	ends("--audit-ms -1", 2, "--audit-ms: ");
+	ends("--poison-limit 65", 2, "--poison-limit: 65 is not between 0 and 64");
 	ends("--allow-faults", 2, "--allow-faults: unknown option");
 	ends("--cpus 33", 2, "--cpus: 33 is not between 1 and 32");
 	ends("--disk id=a,path=/a --disk id=a,path=/b", 2, "--disk: id: 'a' given twice");
@@ -294,10 +296,14 @@ static void test_file(void **state)
 		{ "{\"mayfly\":{\"memory\":{\"max_mib\":1}}}",
 		  "mayfly.memory.max_mib: not supported" },
 		{ "{\"mayfly\":{\"memory\":{\"slots\":1}}}", "mayfly.memory.slots: not supported" },
-		{ "{\"mayfly\":{\"devices\":{\"*\":{\"hang_ms\":1}}}}",
-		  "mayfly.devices.*.hang_ms: not supported" },
-		{ "{\"mayfly\":{\"devices\":{\"*\":{\"poison_limit\":1}}}}",
-		  "mayfly.devices.*.poison_limit: not supported" },
+		{ "{\"mayfly\":{\"devices\":{\"*\":{\"hang_ms\":3600001}}}}",
+		  "mayfly.devices.*.hang_ms: 3600001 is not between" },
+		{ "{\"mayfly\":{\"devices\":{\"console\":{\"storm_ms\":\"1\"}}}}",
+		  "mayfly.devices.console.storm_ms: is not" },
+		{ "{\"mayfly\":{\"devices\":{\"*\":{\"audit_ms\":-1}}}}",
+		  "mayfly.devices.*.audit_ms: " },
+		{ "{\"mayfly\":{\"devices\":{\"*\":{\"poison_limit\":65}}}}",
+		  "mayfly.devices.*.poison_limit: 65 is not between" },
 		{ "{\"mayfly\":{\"devices\":{\"nic\":{}}}}", "mayfly.devices.nic: no drive" },
 		{ "{\"mayfly\":{\"devices\":{\"*\":{\"rejuvenate\":{\"every_s\":0}}}}}",
 		  "mayfly.devices.*.rejuvenate.every_s: 0 is not between" },

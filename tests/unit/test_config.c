@@ -270,11 +270,27 @@ static int load(const char *devices)
 
 static void assert_schedule(const char *id, uint64_t every_ms, uint32_t permille)
 {
-	const struct run_schedule s = run_schedule_of(&run, id);
+	const struct run_own s = run_settings_of(&run, id);
 
 	if (s.every_ms != every_ms || s.jitter_permille != permille)
 		fail_msg("%s: %llu ms, jitter %u", id, (unsigned long long)s.every_ms,
 			 s.jitter_permille);
+}
+
+static void test_limits(void **state)
+{
+	(void)state;
+	if (load("{\"*\":{\"hang_ms\":300,\"poison_limit\":0},"
+		 "\"d\":{\"hang_ms\":0,\"audit_ms\":7},"
+		 "\"console\":{\"storm_ms\":5,\"poison_limit\":9}}") != 0)
+		fail_msg("%s", error.text);
+	const struct run_limits d = run_settings_of(&run, "d").limits;
+	const struct run_limits console = run_settings_of(&run, "console").limits;
+	const struct run_limits rng = run_settings_of(&run, "rng").limits;
+
+	assert_memory_equal(&d, (&(struct run_limits){ 0, 2000, 7, 0 }), sizeof(d));
+	assert_memory_equal(&console, (&(struct run_limits){ 300, 5, 10000, 9 }), sizeof(d));
+	assert_memory_equal(&rng, (&(struct run_limits){ 300, 2000, 10000, 0 }), sizeof(d));
 }
 
 static void test_schedules(void **state)
@@ -321,7 +337,7 @@ static void test_wrong_schedules(void **state)
 		  "rng.rejuvenate.every_s: 0 is not between 0.01 and 604800" },
 		{ "{\"d\":{\"rejuvenate\":{\"jitter\":1.5}}}",
 		  "d.rejuvenate.jitter: is not a number between 0 and 1" },
-		{ "{\"serial\":{\"hang_ms\":5}}", "serial.hang_ms: not supported" },
+		{ "{\"serial\":{\"hang_ms\":3600001}}", "serial.hang_ms: 3600001 is not between" },
 		{ "{\"console\":{\"speed\":5}}", "console.speed: unknown key" },
 	};
 
@@ -344,9 +360,11 @@ static void test_lanes(void **state)
 	assert_int_equal(run.disks[0].queues, 3);
 	assert_int_equal(run.disks[0].lanes, 2);
 	all = config_all(&run);
-	char *text = json_dumps(json_object_get(json_object_get(all, "mayfly"), "devices"), 0);
+	char *text = json_dumps(
+		json_object_get(json_object_get(json_object_get(all, "mayfly"), "devices"), "d"),
+		0);
 
-	assert_string_equal(text, "{\"d\": {\"queues\": 3, \"lanes\": 2}}");
+	assert_string_equal(text, "{\"queues\": 3, \"lanes\": 2}");
 	free(text);
 	json_decref(all);
 	assert_int_equal(load("{\"d\":{\"lanes\":2}}"), -EINVAL);
@@ -368,11 +386,12 @@ static int setup(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_pci_off),         cmocka_unit_test(test_noapic),
-		cmocka_unit_test(test_levels),          cmocka_unit_test(test_lines),
-		cmocka_unit_test(test_log_fifo),        cmocka_unit_test(test_smt),
-		cmocka_unit_test(test_serial),          cmocka_unit_test(test_schedules),
-		cmocka_unit_test(test_wrong_schedules), cmocka_unit_test(test_lanes),
+		cmocka_unit_test(test_pci_off),  cmocka_unit_test(test_noapic),
+		cmocka_unit_test(test_levels),   cmocka_unit_test(test_lines),
+		cmocka_unit_test(test_log_fifo), cmocka_unit_test(test_smt),
+		cmocka_unit_test(test_serial),   cmocka_unit_test(test_schedules),
+		cmocka_unit_test(test_limits),   cmocka_unit_test(test_wrong_schedules),
+		cmocka_unit_test(test_lanes),
 	};
 
 	return cmocka_run_group_tests_name("config", tests, setup, NULL);

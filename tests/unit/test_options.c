@@ -100,12 +100,12 @@ static void test_everything(void **state)
 	assert_string_equal(run.disks[0].path, "/a=b");
 	assert_true(run.disks[0].readonly && run.disks[0].direct);
 	assert_int_equal(run.disks[0].queues, 4);
-	assert_int_equal(run.disks[0].rejuvenate.every_ms, 30000);
+	assert_int_equal(run.disks[0].own.every_ms, 30000);
 	assert_string_equal(run.disks[1].id, "D-2_x");
 	assert_string_equal(run.disks[1].path, "/b");
 	assert_false(run.disks[1].readonly || run.disks[1].direct);
 	assert_int_equal(run.disks[1].queues, 1);
-	assert_int_equal(run.disks[1].rejuvenate.every_ms, 0);
+	assert_int_equal(run.disks[1].own.every_ms, 0);
 	assert_int_equal(run.console.kind, ENDPOINT_FILE);
 	assert_string_equal(run.console.path, "/c");
 	assert_int_equal(run.serial.kind, ENDPOINT_UNIX);
