@@ -374,6 +374,9 @@ void device_do_break(struct device *dev)
 	reg_serve(dev, false);
 	device_cancel(dev);
 	generation_retire(dev, &dev->previous);
+	/* It serves nothing any more, and has no business with the guest's memory. */
+	if (dev->active != NULL)
+		generation_raise(dev->active, BOX_EV_CONDEMN);
 	if (dev->spec.hooks != NULL && dev->spec.hooks->needs_reset != NULL)
 		dev->spec.hooks->needs_reset(dev->spec.ctx, dev->broken);
 }

@@ -327,7 +327,7 @@ static const struct device_cell devices[DEVICE_STATE_COUNT][DEVICE_EVENT_COUNT] 
 		[DEVICE_EV_STARTED] = CELL(NONE, BROKEN), /* its first pass broke, or another box's */
 		[DEVICE_EV_FENCED] = CELL(NONE, BROKEN),
 		[DEVICE_EV_PENDING] = CELL(NONE, BROKEN),
-		[DEVICE_EV_SUSPECT] = CELL(CONDEMN, BROKEN),
+		[DEVICE_EV_SUSPECT] = CELL(NONE, BROKEN), /* condemned already */
 		[DEVICE_EV_BROKE] = CELL(NONE, BROKEN),
 	},
 	[DEVICE_GONE] = {

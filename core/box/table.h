@@ -121,7 +121,7 @@ struct box_cell {
 	X(FENCING, "recovering", "recovery: the old generation is being fenced")                   \
 	X(STALLED, "fence-pending", "the fence is overdue; everything else goes on")               \
 	X(RESETTING, "starting", "the driver reset it; complete when the generation is fenced")    \
-	X(BROKEN, "broken", "NEEDS_RESET; the generation serves nothing")                          \
+	X(BROKEN, "broken", "NEEDS_RESET; the generation is fenced, or being fenced")              \
 	X(GONE, "quarantined",                                                                     \
 	  "no standby can be had, or too many deaths; until revived or reset")                     \
 	X(REFUSING, "quarantined", "the same, with a generation that answers all with errors")     \
@@ -161,7 +161,7 @@ struct box_cell {
 	X(SUCCEED, "raise EXHAUSTED if the budget is spent, READY if the standby is ready")        \
 	X(CLEAR, "the reset is complete: retire the old, tell the transport, refill")              \
 	X(STALL, "tell that the fence is overdue")                                                 \
-	X(BREAK, "NEEDS_RESET, with the reason")                                                   \
+	X(BREAK, "NEEDS_RESET, with the reason; CONDEMN")                                          \
 	X(REST, "begin the back-off; make a standby meanwhile")                                    \
 	X(ABANDON, "NEEDS_RESET; give up until revived or reset; want a standby that refuses")     \
 	X(VOUCH, "raise HANDOFF if the rings can be gone on with")                                 \
