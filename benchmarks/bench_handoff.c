@@ -103,23 +103,15 @@ static void *load_main(void *arg)
 
 static int start_load(struct bench *b, const struct section *s, uint64_t seed)
 {
-	const struct blkload_config config = {
-		.sectors = IMAGE_BYTES / BLK_SECTOR,
-		.seed = seed,
-		.min_bytes = 4096,
-		.max_bytes = 4096,
-		.align = 4096,
-		/* No flushes: this is page cache, or O_DIRECT, against nothing else. */
-		.weights = { [BLKLOAD_READ] = 1, [BLKLOAD_WRITE] = 1 },
-		.roam_bytes = ROAM_BYTES,
-	};
+	struct blkload_config config = bench_blk_load(IMAGE_BYTES, seed);
 	const struct boxrig_blk_config image = {
 		.bytes = IMAGE_BYTES,
-		.dir = getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/var/tmp",
+		.dir = bench_image_dir(),
 		.direct = s->direct,
 	};
 	int ret = boxrig_blk_create(&b->rig.rig, &image, &b->blk);
 
+	config.roam_bytes = ROAM_BYTES;
 	if (ret == 0)
 		ret = blkload_init(&b->load, &b->rig.rig.mem, &config);
 	if (ret == 0)
@@ -154,30 +146,6 @@ static void stop_bench(struct bench *b)
 
 /* ---- windows ---- */
 
-/* Of a window that is over.  The gap that it ends in is waited for: the load never rests. */
-static int note_gap(const struct bench *b, uint64_t t0, uint64_t t1, struct hist *hist)
-{
-	const uint64_t seen = blkload_completed(&b->load);
-	uint64_t gap;
-	int ret;
-
-	for (int i = 0; i < WAIT_MS && blkload_completed(&b->load) == seen; i++)
-		bench_sleep_us(i == 0 ? 50 : 1000);
-	ret = blkload_pause(&b->load, t0, t1, &gap);
-	if (ret == 0)
-		hist_add(hist, gap);
-	return ret == -ENODATA ? 0
-			       : ret; /* pushed out by a very long one: rather none than wrong */
-}
-
-static int quiet_window(struct bench *b, uint64_t ns, struct hist *hist)
-{
-	const uint64_t t0 = now_ns();
-
-	bench_sleep_us(ns / NS_PER_US);
-	return note_gap(b, t0, now_ns(), hist);
-}
-
 static void note_handoff(struct figures *f, const struct replacement *r, uint64_t took_ns)
 {
 	const uint64_t deadline_ms = box_deadline_ms(BOX_PARKING);
@@ -210,14 +178,15 @@ static int handoff(struct bench *b, bool ready)
 	const uint64_t refilled = now_ns();
 
 	if (ret == 0)
-		ret = note_gap(b, asked, answered, ready ? &f->pause.busy : &f->cold);
+		ret = bench_note_gap(&b->load, asked, answered, false,
+				     ready ? &f->pause.busy : &f->cold);
 	if (ret == 0 && ready)
-		ret = note_gap(b, answered, refilled, &f->refill.busy);
+		ret = bench_note_gap(&b->load, answered, refilled, false, &f->refill.busy);
 	if (ret != 0 || !ready)
 		return ret;
 	bench_sleep_us(bench_random(&b->random) % LATER_US);
-	ret = quiet_window(b, answered - asked, &f->pause.quiet);
-	return ret != 0 ? ret : quiet_window(b, refilled - answered, &f->refill.quiet);
+	ret = bench_quiet_window(&b->load, answered - asked, &f->pause.quiet);
+	return ret != 0 ? ret : bench_quiet_window(&b->load, refilled - answered, &f->refill.quiet);
 }
 
 /* Takes the standby that is there, then asks again while the next is in the making. */

@@ -184,6 +184,51 @@ int bench_rtt(struct hist *hist, uint32_t count)
 	return -pthread_join(thread, NULL);
 }
 
+/* ---- loads ---- */
+
+#define GAP_WAIT_MS 20000
+
+struct blkload_config bench_blk_load(uint64_t image_bytes, uint64_t seed)
+{
+	return (struct blkload_config){
+		.sectors = image_bytes / BLK_SECTOR,
+		.seed = seed,
+		.min_bytes = 4096,
+		.max_bytes = 4096,
+		.align = 4096,
+		.weights = { [BLKLOAD_READ] = 1, [BLKLOAD_WRITE] = 1 },
+	};
+}
+
+const char *bench_image_dir(void)
+{
+	return getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/var/tmp";
+}
+
+int bench_note_gap(const struct blkload *load, uint64_t t0, uint64_t t1, bool cut,
+		   struct hist *hist)
+{
+	const uint64_t seen = blkload_completed(load);
+	uint64_t gap;
+	int ret;
+
+	for (int i = 0; i < GAP_WAIT_MS && blkload_completed(load) == seen; i++)
+		bench_sleep_us(i == 0 ? 50 : 1000);
+	ret = cut ? gaps_longest_from(&load->gaps, t0, t1, &gap)
+		  : gaps_longest(&load->gaps, t0, t1, &gap);
+	if (ret == 0)
+		hist_add(hist, gap);
+	return ret == -ENODATA ? 0 : ret;
+}
+
+int bench_quiet_window(const struct blkload *load, uint64_t ns, struct hist *hist)
+{
+	const uint64_t t0 = now_ns();
+
+	bench_sleep_us(ns / NS_PER_US);
+	return bench_note_gap(load, t0, now_ns(), false, hist);
+}
+
 /* ---- rigs ---- */
 
 static int add_memory(struct bench_rig *b, enum guestmem_pages pages, uint64_t bytes)

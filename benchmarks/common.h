@@ -46,6 +46,20 @@ uint64_t bench_random(uint64_t *state);
 /* Eventfd round trips between two threads on two CPUs, `count` of them, into *hist.  0 or -errno. */
 int bench_rtt(struct hist *hist, uint32_t count);
 
+/* What a load of blk is in every benchmark of pauses: 4 KiB reads and writes, half and half, on an image
+ * of so many bytes, every byte checked.  No flushes: how long those take is the disk's doing. */
+struct blkload_config bench_blk_load(uint64_t image_bytes, uint64_t seed);
+/* Where an image in page cache, or for O_DIRECT, lives: $TMPDIR or /var/tmp. */
+const char *bench_image_dir(void);
+
+/* The longest gap between completions of a window that is over goes into *hist; the gap that it ends
+ * in is waited for: the load must not rest.  cut: the first gap counts from t0 only.  None where it
+ * is no longer known: rather none than a wrong one.  0 or -errno. */
+int bench_note_gap(const struct blkload *load, uint64_t t0, uint64_t t1, bool cut,
+		   struct hist *hist);
+/* Sleeps for ns and notes that window's. */
+int bench_quiet_window(const struct blkload *load, uint64_t ns, struct hist *hist);
+
 /* A rig with one region of guest memory, all of it populated. */
 struct bench_rig {
 	struct boxrig rig;

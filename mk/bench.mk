@@ -15,3 +15,7 @@ bench-handoff: $(O)/benchmarks/bench_handoff $(DEV_PROGRAMS) ## planned replacem
 .PHONY: bench-sandbox
 bench-sandbox: $(O)/benchmarks/bench_sandbox $(O)/mayfly $(DEV_PROGRAMS) ## what a sealed process and a whole VM cost: time to make, to verify, memory
 	$(Q)$< $(BENCH_ARGS)
+
+.PHONY: bench-recovery
+bench-recovery: $(O)/benchmarks/bench_recovery $(DEV_PROGRAMS) ## deaths under load: killed, faulted, held, hung, with little and much memory
+	$(Q)$< $(BENCH_ARGS)

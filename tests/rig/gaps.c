@@ -36,31 +36,43 @@ static uint64_t time_at(const struct gaps *gaps, uint64_t i)
 	return __atomic_load_n(&gaps->times[i & (gaps->size - 1)], __ATOMIC_RELAXED);
 }
 
-int gaps_longest(const struct gaps *gaps, uint64_t t0, uint64_t t1, uint64_t *gap_ns)
+/* cut: the first gap counts from t0. */
+static int longest(const struct gaps *gaps, uint64_t t0, uint64_t t1, bool cut, uint64_t *gap_ns)
 {
 	uint64_t count = __atomic_load_n(&gaps->count, __ATOMIC_ACQUIRE);
 	/* One less than the size: the writer may be at work on the oldest. */
 	uint64_t oldest = count >= gaps->size ? count - gaps->size + 1 : 0;
-	uint64_t end = t1, longest = 0, i = count;
+	uint64_t end = t1, most = 0, i = count;
 	bool reached = false;
 
 	if (t1 < t0)
 		return -EINVAL;
 	while (i > oldest && !reached) {
-		uint64_t begin = time_at(gaps, --i);
+		const uint64_t at = time_at(gaps, --i);
+		const uint64_t begin = cut && at < t0 ? t0 : at;
 
-		if (begin < t1 && end > begin && end - begin > longest)
-			longest = end - begin;
-		reached = begin <= t0;
+		if (begin < t1 && end > begin && end - begin > most)
+			most = end - begin;
+		reached = at <= t0;
 		end = begin;
 	}
 	if (!reached && oldest > 0)
 		return -ENODATA;
-	if (!reached && end - t0 > longest) /* before the first completion ever */
-		longest = end - t0;
+	if (!reached && end - t0 > most) /* before the first completion ever */
+		most = end - t0;
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	if (__atomic_load_n(&gaps->count, __ATOMIC_RELAXED) >= i + gaps->size)
 		return -ENODATA;
-	*gap_ns = longest;
+	*gap_ns = most;
 	return 0;
+}
+
+int gaps_longest(const struct gaps *gaps, uint64_t t0, uint64_t t1, uint64_t *gap_ns)
+{
+	return longest(gaps, t0, t1, false, gap_ns);
+}
+
+int gaps_longest_from(const struct gaps *gaps, uint64_t t0, uint64_t t1, uint64_t *gap_ns)
+{
+	return longest(gaps, t0, t1, true, gap_ns);
 }

@@ -44,5 +44,7 @@ static inline void gaps_record(struct gaps *gaps, uint64_t ns)
  * since, the gap ends at t1; before the first one ever, it begins at t0.  0, -EINVAL (t1 < t0), or
  * -ENODATA: the window is no longer covered by the times that are kept. */
 int gaps_longest(const struct gaps *gaps, uint64_t t0, uint64_t t1, uint64_t *gap_ns);
+/* The same, but the first gap begins at t0: for a window that begins in a gap by design. */
+int gaps_longest_from(const struct gaps *gaps, uint64_t t0, uint64_t t1, uint64_t *gap_ns);
 
 #endif

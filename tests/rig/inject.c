@@ -5,11 +5,16 @@
  * instruction pointer moved back: orig_rax -1 says that there is none to restart.  The registers
  * are written, and PTRACE_DETACH runs it on.  Its parent is another thread of this process (the
  * supervisor), which may reap it at any moment; so waiting is by looks that reap nothing.
+ *
+ * A trap is one byte, written through /proc/PID/mem into the program's own copy of the page (which
+ * may be read-only and sealed: the kernel lets a debugger): a box that runs meanwhile sees the old
+ * instruction or the new one.
  */
 #include "tests/rig/inject.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +23,7 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "core/cc.h"
 
@@ -89,14 +95,20 @@ int inject_spin(pid_t pid)
 	return release(pid, &regs);
 }
 
-/* Where the program's text has a syscall instruction; 0: nowhere. */
-static uint64_t find_syscall(pid_t pid)
+/* The beginning of a program's text, as it is in its memory. */
+struct text {
+	uint64_t start;
+	size_t bytes; /* 0: not to be had */
+	uint8_t code[1 << 16];
+};
+
+static void text_read(pid_t pid, struct text *text)
 {
-	static uint8_t text[1 << 16];
 	char path[32], line[512];
 	uint64_t start = 0, end = 0;
 	char exec = 0;
 
+	text->bytes = 0;
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	FILE *maps = fopen(path, "re");
 
@@ -107,13 +119,25 @@ static uint64_t find_syscall(pid_t pid)
 	if (maps != NULL)
 		fclose(maps);
 	if (exec != 'x')
-		return 0;
-	const size_t bytes = end - start < sizeof(text) ? end - start : sizeof(text);
-	const struct iovec here = { text, bytes }, there = { (void *)(uintptr_t)start, bytes };
+		return;
+	const size_t want = end - start < sizeof(text->code) ? end - start : sizeof(text->code);
+	const struct iovec here = { text->code, want };
+	const struct iovec there = { (void *)(uintptr_t)start, want };
 	const ssize_t n = process_vm_readv(pid, &here, 1, &there, 1, 0);
-	const uint8_t *at = n > 0 ? memmem(text, (size_t)n, "\x0f\x05", 2) : NULL;
 
-	return at != NULL ? start + (uint64_t)(at - text) : 0;
+	text->start = start;
+	text->bytes = n > 0 ? (size_t)n : 0;
+}
+
+/* Where the program's text has a syscall instruction; 0: nowhere. */
+static uint64_t find_syscall(pid_t pid)
+{
+	static struct text text;
+
+	text_read(pid, &text);
+	const uint8_t *at = memmem(text.code, text.bytes, "\x0f\x05", 2);
+
+	return at != NULL ? text.start + (uint64_t)(at - text.code) : 0;
 }
 
 int inject_call(pid_t pid, long nr)
@@ -131,6 +155,71 @@ int inject_call(pid_t pid, long nr)
 	regs.rax = (uint64_t)nr;
 	regs.rdi = regs.rsi = regs.rdx = regs.r10 = regs.r8 = regs.r9 = 0;
 	return release(pid, &regs);
+}
+
+/* ---- traps ---- */
+
+#define MOV_EAX 0xb8
+#define MOV_BYTES 5 /* opcode, number */
+#define NEAR_BYTES 32
+#define HLT 0xf4 /* privileged: SIGSEGV */
+
+/* Offset of "mov $nr, %eax" with a syscall instruction soon after; 0: there is none.  *syscall is
+ * that one's. */
+static size_t find_call(const struct text *text, long nr, size_t *syscall)
+{
+	const uint8_t mov[MOV_BYTES] = { MOV_EAX, (uint8_t)nr, (uint8_t)(nr >> 8) };
+
+	for (size_t i = 1; i + MOV_BYTES + NEAR_BYTES <= text->bytes; i++) {
+		if (memcmp(text->code + i, mov, sizeof(mov)) != 0)
+			continue;
+		const uint8_t *after = text->code + i + MOV_BYTES;
+		const uint8_t *at = memmem(after, NEAR_BYTES, "\x0f\x05", 2);
+
+		if (at == NULL)
+			continue;
+		*syscall = (size_t)(at - text->code);
+		return i;
+	}
+	return 0;
+}
+
+int inject_trap(struct inject_trap *trap, pid_t pid, long nr)
+{
+	static struct text text;
+	char path[32];
+	size_t at, call;
+
+	trap->mem = -1;
+	text_read(pid, &text);
+	at = find_call(&text, nr, &call);
+	if (at == 0)
+		return -ENOEXEC;
+	trap->number = text.start + at + 1;
+	trap->syscall = text.start + call;
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	trap->mem = open(path, O_RDWR | O_CLOEXEC);
+	return trap->mem < 0 ? -errno : 0;
+}
+
+static int trap_write(const struct inject_trap *trap, uint64_t at, uint8_t byte)
+{
+	return pwrite(trap->mem, &byte, 1, (off_t)at) == 1 ? 0 : -errno;
+}
+
+int inject_trap_fault(const struct inject_trap *trap)
+{
+	return trap_write(trap, trap->syscall, HLT);
+}
+
+int inject_trap_call(const struct inject_trap *trap, uint8_t nr)
+{
+	return trap_write(trap, trap->number, nr);
+}
+
+void inject_trap_free(struct inject_trap *trap)
+{
+	cc_close(&trap->mem);
 }
 
 static int thread_children(const char *tid, pid_t *pids, uint32_t max)

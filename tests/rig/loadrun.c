@@ -67,23 +67,23 @@ static void loadrun_join(struct loadrun *run)
 
 bool loadrun_finish(struct loadrun *run, int image)
 {
-	struct blkload_stats s;
+	const struct blkload_stats *s = &run->stats;
 	bool read_back;
 
 	loadrun_join(run);
 	read_back = run->error >= 0 && blkload_drain(&run->load, DRAIN_NS) == 0 &&
 		    blkload_verify(&run->load, DRAIN_NS) == 0 &&
 		    (image < 0 || blkload_verify_image(&run->load, image) == 0);
-	blkload_stats(&run->load, &s);
+	blkload_stats(&run->load, &run->stats);
 	const bool clean = read_back && blkload_clean(&run->load);
 
 	if (!clean)
 		fprintf(stderr,
 			"load: completed %llu lost %llu duplicated %llu corrupted %llu "
 			"errors %llu: %s\n",
-			(unsigned long long)s.completed, (unsigned long long)s.lost,
-			(unsigned long long)s.duplicated, (unsigned long long)s.corrupted,
-			(unsigned long long)s.errors, blkload_complaint(&run->load));
+			(unsigned long long)s->completed, (unsigned long long)s->lost,
+			(unsigned long long)s->duplicated, (unsigned long long)s->corrupted,
+			(unsigned long long)s->errors, blkload_complaint(&run->load));
 	blkload_free(&run->load);
 	return clean;
 }

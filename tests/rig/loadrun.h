@@ -18,7 +18,8 @@ struct loadrun {
 	pthread_t thread;
 	bool stop; /* shared with the thread */
 	bool running;
-	int error; /* of a step */
+	int error;                  /* of a step */
+	struct blkload_stats stats; /* once it is finished */
 };
 
 /* Load on `rings` rings, `depth` requests on each. The device may be started before or after.

@@ -169,6 +169,10 @@ static void test_gaps(void **state)
 	assert_int_equal(longest(&gaps, 1100, 1300), 200); /* nothing since */
 	assert_int_equal(longest(&gaps, 900, 1010), 100);  /* before the first */
 	assert_int_equal(gaps_longest(&gaps, 2, 1, &gap), -EINVAL);
+	assert_int_equal(gaps_longest_from(&gaps, 1075, 1100, &gap), 0);
+	assert_int_equal(gap, 25); /* cut at its beginning */
+	assert_int_equal(gaps_longest_from(&gaps, 1035, 1050, &gap), 0);
+	assert_int_equal(gap, 60); /* a later one: whole */
 	for (uint64_t t = 1110; t <= 1200; t += 10)
 		gaps_record(&gaps, t);
 	assert_int_equal(longest(&gaps, 1150, 1200), 10);
