@@ -3,7 +3,6 @@
  * Looks at what the kernel says of a process.  Each look is a proof or nothing; what each proves is
  * in docs/generations.md.  None of them asks the process.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
@@ -87,30 +86,32 @@ static bool is_stopped(const struct box *box)
 	       info.si_pid == box->pid && info.si_code == CLD_TRAPPED;
 }
 
-/* Field 9 of stat, the task's flags, and the last, how it ends once it does (as wait() has it); 0
- * when it cannot be read.  The name (field 2) is in brackets and may contain anything, so the fields
- * are counted from the last bracket. */
-static uint32_t task_flags(int task_dir, const char *tid, int *status)
+/* Of /proc/PID/stat. */
+struct task_stat {
+	uint32_t flags; /* of the first task */
+	uint32_t tasks; /* the process has so many; 0: not even that one any more */
+	int status;     /* how it ends, as wait() has it, where that is shown */
+};
+
+/* The name (field 2) is in brackets and may contain anything, so the fields are counted from the last
+ * bracket. */
+static bool read_stat(int fd, struct task_stat *stat)
 {
-	char path[32], text[1024];
-	uint32_t flags = 0;
-	ssize_t n;
+	char text[1024];
+	const ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	const char *p;
 
-	snprintf(path, sizeof(path), "%.16s/stat", tid);
-	cleanup_fd int fd = openat(task_dir, path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof(text) - 1);
 	if (n <= 0)
-		return 0;
+		return false;
 	text[n] = '\0';
-	const char *p = strrchr(text, ')');
-
-	if (p == NULL || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
-		return 0;
-	*status = atoi(strrchr(p, ' ') + 1);
-	return flags;
+	p = strrchr(text, ')');
+	if (p == NULL || sscanf(p + 1,
+				" %*c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+				"%*d %u",
+				&stat->flags, &stat->tasks) != 2)
+		return false;
+	stat->status = atoi(strrchr(p, ' ') + 1);
+	return true;
 }
 
 /* From the end of its memory to its own a task's status is not shown to everybody: then this knows
@@ -126,33 +127,22 @@ void fence_cause(struct box *box)
 	box->killed_by = info.si_code == CLD_EXITED ? 0 : info.si_status;
 }
 
-/* Past its last system call: every task of the process has begun to exit. */
+/*
+ * Past its last system call: the only task of the process has begun to exit.  Of a process that has
+ * more, nothing is said: a box has one and can make no other.  The second reading is of the number: a
+ * task that exits makes no more of them, but before the first it might have made one.
+ */
 static bool is_exiting(struct box *box)
 {
-	const int fd = openat(box->proc_dir, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
-	bool exiting = true;
-	uint32_t tasks = 0;
-	int status = 0;
+	cleanup_fd int fd = openat(box->proc_dir, "stat", O_RDONLY | O_CLOEXEC);
+	struct task_stat stat;
 
-	if (dir == NULL) {
-		if (fd >= 0)
-			close(fd);
+	if (fd < 0 || !read_stat(fd, &stat) || !(stat.flags & PF_EXITING) ||
+	    !read_stat(fd, &stat) || stat.tasks > 1)
 		return false;
-	}
-	while (exiting && (entry = readdir(dir)) != NULL) {
-		if (entry->d_name[0] == '.')
-			continue;
-		tasks++;
-		exiting = (task_flags(dirfd(dir), entry->d_name, &status) & PF_EXITING) != 0;
-	}
-	closedir(dir);
-	if (!exiting || tasks == 0)
-		return false;
-	if (status != 0) {
+	if (stat.status != 0) {
 		box->cause_known = true;
-		box->killed_by = WTERMSIG(status);
+		box->killed_by = WTERMSIG(stat.status);
 	} else {
 		fence_cause(box);
 	}

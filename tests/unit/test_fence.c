@@ -17,6 +17,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -502,6 +503,37 @@ static void test_name_is_not_believed(void **state)
 	box_end();
 }
 
+static void *outlive(void *arg)
+{
+	say();
+	while (pause() == -1)
+		;
+	return arg;
+}
+
+static void run_leader_leaves(void)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, outlive, NULL) == 0)
+		pthread_exit(NULL);
+}
+
+/* The first task is a zombie, and another runs. */
+static void test_leader_gone(void **state)
+{
+	(void)state;
+	box_start(run_leader_leaves);
+	hear();
+	for (int i = 0; i < 300; i++) {
+		assert_int_equal(fence_stopped(&box), FENCE_NONE);
+		usleep(1000);
+	}
+	kill(box.pid, SIGKILL);
+	assert_int_equal(stopped_soon(), FENCE_EXITING);
+	box_end();
+}
+
 static void test_reaped(void **state)
 {
 	(void)state;
@@ -545,6 +577,7 @@ int main(void)
 						beats_end),
 		cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_name_is_not_believed),
+		cmocka_unit_test(test_leader_gone),
 		cmocka_unit_test(test_reaped),
 		cmocka_unit_test(test_held_without_listener),
 	};
