@@ -84,7 +84,7 @@ int inject_fault(pid_t pid)
 
 int inject_spin(pid_t pid)
 {
-	struct user_regs_struct regs;
+	struct user_regs_struct regs = { 0 };
 	int ret = seize(pid, &regs);
 
 	if (ret != 0)
