@@ -76,6 +76,19 @@ void bench_put(json_t *object, const char *name, json_t *value)
 	CHECK(value != NULL && json_object_set_new(object, name, value) == 0);
 }
 
+static int compare(const void *a, const void *b)
+{
+	const double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+double bench_quantile(double *values, uint32_t count, double q)
+{
+	qsort(values, count, sizeof(*values), compare);
+	return values[(uint32_t)(q * (double)(count - 1) + 0.5)];
+}
+
 uint64_t bench_random(uint64_t *state)
 {
 	uint64_t x = *state;
@@ -129,6 +142,38 @@ int bench_unpin(pid_t pid)
 	if (ret != 0)
 		return ret;
 	return sched_setaffinity(pid, sizeof(all_cpus), &all_cpus) == 0 ? 0 : -errno;
+}
+
+static void *awake_main(void *arg)
+{
+	const struct bench_awake *awake = arg;
+	const struct sched_param none = { 0 };
+
+	sched_setscheduler(0, SCHED_IDLE, &none);
+	while (!__atomic_load_n(&awake->stop, __ATOMIC_RELAXED))
+		__builtin_ia32_pause();
+	return NULL;
+}
+
+int bench_stay_awake(struct bench_awake *awake)
+{
+	int ret = know_cpus();
+
+	awake->stop = false;
+	awake->count = 0;
+	while (ret == 0 && awake->count < (uint32_t)CPU_COUNT(&all_cpus) &&
+	       awake->count < ARRAY_SIZE(awake->threads)) {
+		ret = -pthread_create(&awake->threads[awake->count], NULL, awake_main, awake);
+		awake->count += ret == 0;
+	}
+	return ret;
+}
+
+void bench_rest(struct bench_awake *awake)
+{
+	__atomic_store_n(&awake->stop, true, __ATOMIC_RELAXED);
+	while (awake->count > 0)
+		pthread_join(awake->threads[--awake->count], NULL);
 }
 
 /* ---- round trips ---- */

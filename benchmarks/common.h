@@ -6,6 +6,7 @@
 #ifndef MAYFLY_BENCH_COMMON_H
 #define MAYFLY_BENCH_COMMON_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -28,6 +29,9 @@ int bench_args(int argc, char **argv, struct bench_args *args);
 /* Microseconds with one decimal, of a percentile in nanoseconds. */
 json_t *bench_us(const struct hist *hist, double q);
 
+/* The value at the fraction q (0 to 1) of `count` values, which are sorted by it; count > 0. */
+double bench_quantile(double *values, uint32_t count, double q);
+
 /* Puts "value" under "name", taking the reference. */
 void bench_put(json_t *object, const char *name, json_t *value);
 
@@ -36,6 +40,19 @@ void bench_put(json_t *object, const char *name, json_t *value);
 int bench_pin(pid_t pid, uint32_t cpu);
 /* Back to all that this process had when bench_pin() was first called. */
 int bench_unpin(pid_t pid);
+
+/* Keeps all CPUs from halting, by threads that run only where nobody else wants to (SCHED_IDLE): for
+ * ratios of throughput.  In a VM a halt and the wake-up from it cost more than a request, and whatever
+ * keeps CPUs busy between requests would seem to make them faster.  After rigs were started (they
+ * fork).  0 or -errno; bench_rest() in either case. */
+struct bench_awake {
+	pthread_t threads[16];
+	uint32_t count;
+	bool stop; /* shared with the threads */
+};
+
+int bench_stay_awake(struct bench_awake *awake);
+void bench_rest(struct bench_awake *awake);
 
 /* Sleeps; to the microsecond where the machine lets it. */
 void bench_sleep_us(uint64_t us);

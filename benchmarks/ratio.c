@@ -132,19 +132,6 @@ static int run(struct side *side, uint32_t run_ms, double *iops)
 	return ret < 0 ? ret : blkload_drain(&side->load, DRAIN_NS);
 }
 
-static int compare(const void *a, const void *b)
-{
-	const double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double quantile(double *values, uint32_t count, double q)
-{
-	qsort(values, count, sizeof(*values), compare);
-	return values[(uint32_t)(q * (double)(count - 1) + 0.5)];
-}
-
 static int run_pairs(struct pairing *p, uint32_t pairs, uint32_t run_ms)
 {
 	double ignored;
@@ -166,11 +153,11 @@ static int run_pairs(struct pairing *p, uint32_t pairs, uint32_t run_ms)
 
 static void summarize(struct pairing *p, struct ratio *r)
 {
-	r->low = quantile(p->ratios, r->pairs, 0.25);
-	r->median = quantile(p->ratios, r->pairs, 0.5);
-	r->high = quantile(p->ratios, r->pairs, 0.75);
-	r->sealed_iops = quantile(p->sealed.iops, r->pairs, 0.5);
-	r->inproc_iops = quantile(p->bare.iops, r->pairs, 0.5);
+	r->low = bench_quantile(p->ratios, r->pairs, 0.25);
+	r->median = bench_quantile(p->ratios, r->pairs, 0.5);
+	r->high = bench_quantile(p->ratios, r->pairs, 0.75);
+	r->sealed_iops = bench_quantile(p->sealed.iops, r->pairs, 0.5);
+	r->inproc_iops = bench_quantile(p->bare.iops, r->pairs, 0.5);
 	r->clean = blkload_clean(&p->sealed.load) && blkload_clean(&p->bare.load);
 }
 

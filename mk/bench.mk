@@ -19,3 +19,12 @@ bench-sandbox: $(O)/benchmarks/bench_sandbox $(O)/mayfly $(DEV_PROGRAMS) ## what
 .PHONY: bench-recovery
 bench-recovery: $(O)/benchmarks/bench_recovery $(DEV_PROGRAMS) ## deaths under load: killed, faulted, held, hung, with little and much memory
 	$(Q)$< $(BENCH_ARGS)
+
+.PHONY: bench-rejuvenation plot-rejuvenation
+REJUVENATION := $(O)/benchmarks/rejuvenation
+bench-rejuvenation: $(O)/benchmarks/bench_rejuvenation $(DEV_PROGRAMS) ## throughput and latency against replacements a second, planned and killed
+	$(Q)$< $(BENCH_ARGS) >$(REJUVENATION).json; ret=$$?; cat $(REJUVENATION).json; exit $$ret
+
+plot-rejuvenation: ## draw docs/rejuvenation.svg and .png of the last bench-rejuvenation; needs gnuplot
+	$(Q)benchmarks/rejuvenation.py <$(REJUVENATION).json >$(REJUVENATION).dat
+	$(Q)gnuplot -e "data='$(REJUVENATION).dat'; out='docs/rejuvenation'" benchmarks/rejuvenation.gp
