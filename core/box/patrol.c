@@ -42,7 +42,9 @@ static char state_letter(const struct box *box)
 		return '?';
 	text[n] = '\0';
 	p = strrchr(text, ')');
-	return p != NULL && p[1] == ' ' ? p[2] : '?';
+	if (p == NULL || p[1] != ' ')
+		return '?';
+	return p[2];
 }
 
 /* Whether the call that it sleeps in is one on a backend: the first argument says. */

@@ -15,7 +15,8 @@
 
 #define HANG_MS 100
 #define STORM_MS 100
-#define NEVER_MS 20000 /* longer than a test */
+#define SLOW_BYTES (2L << 30) /* that take the kernel a while */
+#define NEVER_MS 20000        /* longer than a test */
 
 static struct boxrig rig;
 
@@ -211,10 +212,10 @@ static void test_slow_is_no_hang(void **state)
 	while (scene_status(s).slow == 0) {
 		assert_true(now_ns() - begin < SCENE_WAIT_MS * NS_PER_MS);
 		assert_int_equal(fallocate(s->blk.image, FALLOC_FL_KEEP_SIZE, (off_t)s->blk.bytes,
-					   2ll << 30),
+					   SLOW_BYTES),
 				 0);
 		assert_int_equal(fallocate(s->blk.image, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
-					   (off_t)s->blk.bytes, 2ll << 30),
+					   (off_t)s->blk.bytes, SLOW_BYTES),
 				 0);
 	}
 	expect_none(s);
