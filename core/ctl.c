@@ -25,7 +25,8 @@ struct ctl {
 
 struct command {
 	const char *name;
-	bool id; /* one more operand */
+	bool id;         /* one more operand */
+	const char *one; /* with yet one more, a number: the path of that one; NULL: takes none */
 	const char *method;
 	const char *path; /* printf format where there is an id */
 	const char *body;
@@ -114,14 +115,32 @@ static void show_replacement(const json_t *r)
 	       number(r, "in_flight"));
 }
 
+/* A list of what there is, or one, of which every byte matters. */
+static void show_autopsies(const json_t *answer)
+{
+	if (json_is_object(answer)) {
+		json_dumpf(answer, stdout, JSON_INDENT(2));
+		putchar('\n');
+		return;
+	}
+	for (size_t i = 0; i < json_array_size(answer); i++) {
+		const json_t *entry = json_array_get(answer, i);
+
+		printf("%10lld  %s  %lld bytes\n", number(entry, "generation"),
+		       text(entry, "written"), number(entry, "bytes"));
+	}
+}
+
 static const struct command commands[] = {
-	{ "devices", false, "GET", "/devices", NULL, show_devices },
-	{ "device", true, "GET", "/devices/%s", NULL, show_object },
-	{ "replace", true, "POST", "/devices/%s/replace", NULL, show_replacement },
-	{ "revive", true, "POST", "/devices/%s/revive", NULL, NULL },
-	{ "pause", false, "PATCH", "/vm", "{\"state\":\"Paused\"}", NULL },
-	{ "resume", false, "PATCH", "/vm", "{\"state\":\"Resumed\"}", NULL },
-	{ "metrics", false, "GET", "/metrics", NULL, NULL },
+	{ "devices", false, NULL, "GET", "/devices", NULL, show_devices },
+	{ "device", true, NULL, "GET", "/devices/%s", NULL, show_object },
+	{ "replace", true, NULL, "POST", "/devices/%s/replace", NULL, show_replacement },
+	{ "revive", true, NULL, "POST", "/devices/%s/revive", NULL, NULL },
+	{ "autopsies", true, "/devices/%s/autopsies/%s", "GET", "/devices/%s/autopsies", NULL,
+	  show_autopsies },
+	{ "pause", false, NULL, "PATCH", "/vm", "{\"state\":\"Paused\"}", NULL },
+	{ "resume", false, NULL, "PATCH", "/vm", "{\"state\":\"Resumed\"}", NULL },
+	{ "metrics", false, NULL, "GET", "/metrics", NULL, NULL },
 };
 
 /* ---- asking ---- */
@@ -184,7 +203,9 @@ static int run_command(const struct ctl *ctl, const char *id)
 	char path[PATH_BYTES];
 	int status;
 
-	if (c->id)
+	if (ctl->options->operands[3] != NULL)
+		snprintf(path, sizeof(path), c->one, id, ctl->options->operands[3]); /* NOLINT */
+	else if (c->id)
 		snprintf(path, sizeof(path), c->path, id); /* NOLINT: formats of the table */
 	else
 		snprintf(path, sizeof(path), "%s", c->path);
@@ -238,6 +259,11 @@ static bool is_id(const char *word)
 	return option_id(&o, word, id, &error) == 0;
 }
 
+static bool is_number(const char *word)
+{
+	return word[0] != '\0' && strlen(word) <= 20 && word[strspn(word, "0123456789")] == '\0';
+}
+
 static const struct command *find_command(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
@@ -250,7 +276,7 @@ static const struct command *find_command(const char *name)
 int ctl_main(const struct ctl_options *options)
 {
 	struct ctl ctl = { .options = options, .socket = options->operands[0] };
-	const char *id = options->operands[2];
+	const char *id = options->operands[2], *n = options->operands[3];
 
 	if (options->operand_count < 2)
 		return usage("needs the VM's API socket and a command (mayfly ctl --help)", NULL);
@@ -263,6 +289,10 @@ int ctl_main(const struct ctl_options *options)
 		return usage("needs a device's id", ctl.command->name);
 	if (id != NULL && !is_id(id))
 		return usage("is not a device's id", id);
+	if (ctl.command->one == NULL && n != NULL)
+		return usage("is one word too many", n);
+	if (n != NULL && !is_number(n))
+		return usage("is not the number of a generation", n);
 	if (strcmp(ctl.command->name, "replace") == 0 && strcmp(id, "all") == 0)
 		return replace_all(&ctl);
 	return run_command(&ctl, id);

@@ -422,7 +422,8 @@ static const struct option ctl_table[] = { CTL_OPTIONS(OPTION_LINE) };
 const struct option_set ctl_set = {
 	OPTION_SET(ctl_table, struct ctl_options),
 	.operands =
-		"SOCKET devices|device ID|replace ID|replace all|revive ID|pause|resume|metrics",
+		"SOCKET devices|device ID|replace ID|replace all|revive ID|autopsies ID [N]|pause|"
+		"resume|metrics",
 	.operands_max = CTL_OPERANDS_MAX,
 	.operands_offset = offsetof(struct ctl_options, operands),
 	.operand_count = offsetof(struct ctl_options, operand_count),

@@ -312,12 +312,12 @@ struct doctor_options {
 
 #define CTL_OPTIONS(X)                                                                             \
 	X(JSON, "json", NULL, NULL, NULL, OPTION_FLAG(json), "answers as the API gives them")
-#define CTL_OPERANDS_MAX 3
+#define CTL_OPERANDS_MAX 4
 
 struct ctl_options {
 	uint64_t given;
 	bool json;
-	const char *operands[CTL_OPERANDS_MAX]; /* SOCKET COMMAND [ID] */
+	const char *operands[CTL_OPERANDS_MAX]; /* SOCKET COMMAND [ID [N]] */
 	uint32_t operand_count;
 };
 

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/box/autopsy.h"
 #include "core/box/host.h"
 #include "core/cc.h"
 #include "core/log.h"
@@ -271,6 +272,15 @@ static int power_on(struct vmm *vmm, struct option_error *error)
 	return 0;
 }
 
+/* A VM that cannot keep them is no worse a VM. */
+static void keep_autopsies(struct vmm *vmm)
+{
+	const int ret = supervisor_keep_autopsies(vmm->sup, vmm->options.state_dir);
+
+	if (ret != 0)
+		log_warn("no autopsies: %s: %s", vmm->options.state_dir, strerror(-ret));
+}
+
 static int build(struct vmm *vmm, struct option_error *error)
 {
 	int ret = run_consistent(&vmm->options, error);
@@ -289,6 +299,7 @@ static int build(struct vmm *vmm, struct option_error *error)
 			 strerror(-ret));
 		return ret;
 	}
+	keep_autopsies(vmm);
 	ret = build_devices(vmm, error);
 	return ret == 0 ? power_on(vmm, error) : ret;
 }

@@ -14,17 +14,6 @@
 #include "devmodel/abi/launch.h"
 #include "devmodel/abi/seal.h"
 
-static const char *kind_name(enum dev_kind kind)
-{
-	static const char *const names[] = {
-#define KIND_NAME(NAME, name, virtio_id, outward) #name,
-		DEV_KINDS(KIND_NAME)
-#undef KIND_NAME
-	};
-
-	return names[kind];
-}
-
 /* ---- the seal ---- */
 
 static json_t *layer_json(const struct seal_host *host, enum seal_layer layer)
@@ -104,7 +93,7 @@ static json_t *device_json(const struct vmm_device_info *info, const struct seal
 	device_status(info->dev, s);
 	object = json_pack(
 		"{s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:f, s:o, s:o, s:o, s:o, s:I, s:I, s:i}", "id",
-		info->id, "kind", kind_name(info->kind), "state", s->state, "generation",
+		info->id, "kind", dev_kind_name(info->kind), "state", s->state, "generation",
 		(json_int_t)s->generation, "epoch", s->epoch, "pid", s->pid, "standby_pid",
 		s->standby_pid, "age_s", (double)s->age_ns / 1e9, "seal", seal_json(host),
 		"replacements", replacements_json(s), "switch_us",
@@ -134,7 +123,7 @@ void api_get_devices(struct api_call *call)
 	api_answer(call, list);
 }
 
-static bool find_device(struct api_call *call, struct vmm_device_info *info)
+bool api_find_device(struct api_call *call, struct vmm_device_info *info)
 {
 	const bool found = vmm_find(call->vmm, call->id, info) == 0;
 
@@ -150,7 +139,7 @@ void api_get_device(struct api_call *call)
 	struct vmm_device_info info;
 	struct seal_host host;
 
-	if (!find_device(call, &info))
+	if (!api_find_device(call, &info))
 		return;
 	vmm_seal(call->vmm, &host);
 	api_answer(call, device_json(&info, &host));
@@ -172,7 +161,7 @@ void api_replace_device(struct api_call *call)
 	struct replacement r;
 	int ret;
 
-	if (!find_device(call, &info))
+	if (!api_find_device(call, &info))
 		return;
 	ret = device_replace(info.dev, REPLACE_OPERATOR, true, &r);
 	if (ret == 0)
@@ -188,7 +177,7 @@ void api_revive_device(struct api_call *call)
 {
 	struct vmm_device_info info;
 
-	if (!find_device(call, &info))
+	if (!api_find_device(call, &info))
 		return;
 	if (device_revive(info.dev) == 0)
 		api_done(call);

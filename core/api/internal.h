@@ -8,6 +8,7 @@
  *   vm.c         the machine: state, actions, version
  *   configure.c  what is to be started: core/config.h over HTTP
  *   devices.c    devices, replacement
+ *   autopsies.c  what is kept of the fenced
  *   metrics.c    GET /metrics
  */
 #ifndef MAYFLY_CORE_API_INTERNAL_H
@@ -31,6 +32,7 @@ struct api_call {
 	struct vmm *vmm;
 	const struct api_route *route;
 	char id[OPTION_ID_MAX + 1]; /* what stands for {id}; not checked, may name nothing */
+	char n[OPTION_ID_MAX + 1];  /* likewise for {n} */
 	json_t *body;               /* an object; NULL: there was none */
 	/* The answer; without text: of no length. */
 	unsigned int status;
@@ -45,7 +47,7 @@ enum api_body { API_BODY_NONE, API_BODY_OBJECT };
 
 struct api_route {
 	const char *method;
-	const char *path; /* at most one {id} */
+	const char *path; /* at most one {id} and one {n} */
 	enum api_body body;
 	api_handler *handler;
 	const char *section; /* of the configuration (core/config.h); or NULL */
@@ -70,9 +72,13 @@ unsigned int api_status_of(int ret);
 /* The body's member if it is a string, and the only member; else answers 400 and returns NULL. */
 const char *api_only_string(struct api_call *call, const char *key);
 
+/* The device that the path names; else answers 404. */
+bool api_find_device(struct api_call *call, struct vmm_device_info *info);
+
 /* Handlers, one a route or a family of them. */
 api_handler api_get_root, api_get_version, api_patch_vm, api_put_actions;
 api_handler api_get_devices, api_get_device, api_replace_device, api_revive_device;
+api_handler api_get_autopsies, api_get_autopsy;
 api_handler api_get_metrics;
 api_handler api_put_section, api_patch_section, api_get_section, api_put_logger, api_get_config;
 

@@ -31,6 +31,11 @@ static void family(const struct metrics *m, const char *name, const char *type, 
 	X("mayfly_slow_total", "counter", slow, "Backend calls that took longer than hang_ms.")    \
 	X("mayfly_poisoned_total", "counter", poisoned,                                            \
 	  "Requests answered with an error because their servers died of them.")                   \
+	X("mayfly_autopsies_total", "counter", autopsies, "Autopsies written.")                    \
+	X("mayfly_autopsies_skipped_total", "counter", autopsies_skipped,                          \
+	  "Autopsies not begun: too many a minute, or too many waited.")                           \
+	X("mayfly_autopsies_failed_total", "counter", autopsies_failed,                            \
+	  "Autopsies that could not be written.")                                                  \
 	X("mayfly_deaths_in_window", "gauge", deaths_in_window,                                    \
 	  "Deaths that count against the death budget.")
 

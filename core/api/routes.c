@@ -35,6 +35,8 @@ const struct api_route api_routes[] = {
 	{ "GET",   "/devices/{id}",         API_BODY_NONE,   api_get_device, NULL },
 	{ "POST",  "/devices/{id}/replace", API_BODY_NONE,   api_replace_device, NULL },
 	{ "POST",  "/devices/{id}/revive",  API_BODY_NONE,   api_revive_device, NULL },
+	{ "GET",   "/devices/{id}/autopsies", API_BODY_NONE, api_get_autopsies, NULL },
+	{ "GET",   "/devices/{id}/autopsies/{n}", API_BODY_NONE, api_get_autopsy, NULL },
 };
 /* clang-format on */
 const size_t api_route_count = ARRAY_SIZE(api_routes);
@@ -111,23 +113,26 @@ const char *api_only_string(struct api_call *call, const char *key)
 
 /* ---- finding the line ---- */
 
-/* Whether path is like pattern; what stands for {id} is copied to id. */
-static bool path_matches(const char *pattern, const char *path, char id[OPTION_ID_MAX + 1])
+/* Whether path is like pattern; what stands for {id} and {n} is copied. */
+static bool path_matches(const char *pattern, const char *path, struct api_call *call)
 {
-	const char *hole = strstr(pattern, "{id}");
-	size_t n;
+	while (*pattern != '\0') {
+		const size_t n = strcspn(path, "/");
+		char *hole = pattern[1] == 'i' ? call->id : call->n;
 
-	if (hole == NULL)
-		return strcmp(pattern, path) == 0;
-	if (strncmp(pattern, path, (size_t)(hole - pattern)) != 0)
-		return false;
-	path += hole - pattern;
-	n = strcspn(path, "/");
-	if (n == 0 || n > OPTION_ID_MAX || strcmp(hole + strlen("{id}"), path + n) != 0)
-		return false;
-	memcpy(id, path, n);
-	id[n] = '\0';
-	return true;
+		if (*pattern != '{') {
+			if (*pattern++ != *path++)
+				return false;
+			continue;
+		}
+		if (n == 0 || n > OPTION_ID_MAX)
+			return false;
+		memcpy(hole, path, n);
+		hole[n] = '\0';
+		path += n;
+		pattern = strchr(pattern, '}') + 1;
+	}
+	return *path == '\0';
 }
 
 /* Paths of Firecracker's that are not here: told apart from those that nobody knows. */
@@ -156,7 +161,7 @@ static const struct api_route *find_route(struct api_call *call, const char *met
 	for (size_t i = 0; i < api_route_count; i++) {
 		const struct api_route *route = &api_routes[i];
 
-		if (!path_matches(route->path, path, call->id))
+		if (!path_matches(route->path, path, call))
 			continue;
 		if (strcmp(route->method, method) == 0) {
 			call->allow[0] = '\0';

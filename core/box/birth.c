@@ -92,8 +92,6 @@ void box_release(struct box *box)
 	if (box->page != NULL)
 		munmap(box->page, STATE_PAGE_BYTES);
 	box->page = NULL;
-	free(box->launch);
-	box->launch = NULL;
 	box->pid = 0;
 }
 

@@ -389,6 +389,11 @@ static void box_hold(struct box *box)
 	 * all the same: with the VMM's death the listener would close, and the call return. */
 	if (ioctl(box->listener, SECCOMP_IOCTL_NOTIF_RECV, &notif) == 0) {
 		held = fence_held(box, notif.id);
+		box->call = (struct autopsy_call){ .known = true,
+						   .number = notif.data.nr,
+						   .address = notif.data.instruction_pointer };
+		for (size_t i = 0; i < ARRAY_SIZE(box->call.args); i++)
+			box->call.args[i] = notif.data.args[i];
 		log_warn("%s: generation %llu made a forbidden system call (%d)", box_id(box),
 			 (unsigned long long)box->gen->number, notif.data.nr);
 	}

@@ -59,6 +59,7 @@ enum replace_reason {
 };
 
 const char *replace_reason_name(enum replace_reason reason);
+const char *dev_kind_name(enum dev_kind kind);
 
 /* How it was replaced: NAME, name.  By reason, since every recovery has a suspicion for its own. */
 #define PASSAGES(X)                                                                                \
@@ -169,9 +170,12 @@ struct device_status {
 	uint64_t replacements[REPLACE_REASON_COUNT];
 	uint64_t deaths_by_reason[REPLACE_REASON_COUNT]; /* all there ever were */
 	uint64_t cold;
-	uint64_t stalls;   /* fences that were overdue */
-	uint64_t slow;     /* times that a backend call took longer than hang_ms */
-	uint64_t poisoned; /* requests answered with an error because their servers died of them */
+	uint64_t stalls;    /* fences that were overdue */
+	uint64_t slow;      /* times that a backend call took longer than hang_ms */
+	uint64_t poisoned;  /* requests answered with an error because their servers died of them */
+	uint64_t autopsies; /* written (core/box/autopsy.h) .. */
+	uint64_t autopsies_skipped; /* .. beyond the rate, or too many waited .. */
+	uint64_t autopsies_failed;  /* .. or could not be written */
 	uint32_t deaths_in_window;
 	uint32_t samples;
 	uint32_t switch_us[DEVICE_SAMPLES]; /* newest last */

@@ -25,6 +25,10 @@ int channel_receive(struct box *box, struct box_report *report)
 	 * nothing more is to be had here, and the pidfd tells of a death. */
 	if (n == 0)
 		return -EPIPE;
+	if (n >= (ssize_t)sizeof(*report)) /* of fewer bytes the rest is not its */
+		autopsy_note(&box->messages,
+			     &(struct autopsy_message){ now, false, report->type, report->value,
+							report->detail });
 	if (n != sizeof(*report) || report->type == 0 || report->type >= REPORT_TYPE_END)
 		return -EPROTO;
 	if (now - box->reports_since > NS_PER_S) {
@@ -36,10 +40,13 @@ int channel_receive(struct box *box, struct box_report *report)
 
 int channel_send(struct box *box, const void *message, size_t bytes)
 {
+	const struct ctl_header *header = message;
+	const struct autopsy_message said = { now_ns(), true, header->type, header->value, 0 };
 	const ssize_t n = send(box->control, message, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 	if (n != (ssize_t)bytes)
 		return -EPROTO;
+	autopsy_note(&box->messages, &said);
 	/* After the message: a box that sees the bell must find it. */
 	if (box->page != NULL)
 		__atomic_fetch_add(&box->page->bell, 1, __ATOMIC_RELEASE);

@@ -270,7 +270,7 @@ static void device_do_finish(struct device *dev)
 
 	loop_arm(dev->sup->loop, &dev->respawn,
 		 now_ns() + (reaped ? 0 : REFILL_LATEST_MS) * NS_PER_MS);
-	generation_retire(dev, &dev->previous);
+	evidence_retire(dev);
 }
 
 void device_condemn_active(struct device *dev)
@@ -373,7 +373,7 @@ void device_do_break(struct device *dev)
 	reg_detach(dev);
 	reg_serve(dev, false);
 	device_cancel(dev);
-	generation_retire(dev, &dev->previous);
+	evidence_retire(dev);
 	/* It serves nothing any more, and has no business with the guest's memory. */
 	if (dev->active != NULL)
 		generation_raise(dev->active, BOX_EV_CONDEMN);

@@ -125,6 +125,7 @@ void fence_cause(struct box *box)
 		return;
 	box->cause_known = true;
 	box->killed_by = info.si_code == CLD_EXITED ? 0 : info.si_status;
+	box->exit_code = info.si_code == CLD_EXITED ? info.si_status : 0;
 }
 
 /*
@@ -143,6 +144,7 @@ static bool is_exiting(struct box *box)
 	if (stat.status != 0) {
 		box->cause_known = true;
 		box->killed_by = WTERMSIG(stat.status);
+		box->exit_code = WEXITSTATUS(stat.status);
 	} else {
 		fence_cause(box);
 	}

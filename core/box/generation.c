@@ -55,6 +55,7 @@ void generation_collect(struct device *dev)
 
 		if (generation_all(gen, BOX_DEAD)) {
 			*p = gen->next;
+			evidence_bury(gen);
 			free(gen);
 		} else {
 			p = &gen->next;

@@ -18,6 +18,7 @@
  *   verify.c      the seal, seen from outside
  *   ring.c        where a successor goes on
  *   record.c      what it is handed
+ *   evidence.c    what is known of one that had to be fenced; coroner.c, autopsy.c keep it
  *   reg.c         accesses of register devices
  *
  * All of it runs on the supervisor's thread.
@@ -30,6 +31,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "core/box/autopsy.h"
 #include "core/box/box.h"
 #include "core/box/table.h"
 #include "core/loop.h"
@@ -74,8 +76,11 @@ struct box {
 	enum fence fence;
 	enum replace_reason reason; /* of its suspicion */
 	bool cause_known;           /* of its death: the next is what it says */
-	int killed_by;              /* the signal; 0: none, it ended by itself */
-	bool parked;                /* it reported PARKED, so the records are complete */
+	int killed_by;              /* the signal; 0: none, it ended by itself .. */
+	int exit_code;              /* .. and claims this */
+	struct autopsy_messages messages;
+	struct autopsy_call call;
+	bool parked; /* it reported PARKED, so the records are complete */
 	uint32_t record_bytes[STATE_CLASSES];
 	uint32_t reports; /* in the current second */
 	uint64_t reports_since;
@@ -88,6 +93,10 @@ struct generation {
 	uint32_t epoch;
 	uint32_t lanes;
 	uint64_t activated_ns;
+	bool examined;           /* an autopsy was begun .. */
+	struct autopsy *autopsy; /* .. and is not handed over yet */
+	uint64_t stop_by_ns;     /* for that */
+	uint64_t ticket;         /* the coroner's; 0: none */
 	struct generation *next; /* among those on their way out */
 	struct box boxes[];
 };
@@ -115,6 +124,7 @@ struct passage {
 	uint64_t asked_ns;  /* QUIESCE sent */
 	uint64_t fenced_ns; /* PARKED seen, or suspicion raised */
 	uint32_t in_flight;
+	struct autopsy_ring rings[BOX_QUEUES_MAX];
 	struct replace_request *request; /* NULL: nobody waits */
 };
 
@@ -169,7 +179,8 @@ struct device {
 	struct generation *previous; /* fenced, alive until the successor has made its first pass */
 	struct generation *leaving;  /* retired, until reaped */
 	struct loop_timer respawn;
-	struct loop_timer rested; /* the back-off */
+	struct loop_timer rested;   /* the back-off */
+	struct loop_timer mourning; /* `previous` is kept for its autopsy */
 	struct loop_timer patrol, audit;
 	uint64_t patrol_ns;
 	struct ring_seen seen[BOX_QUEUES_MAX];
@@ -201,6 +212,8 @@ struct device {
 	uint64_t replaced[REPLACE_REASON_COUNT];
 	uint64_t deaths_by_reason[REPLACE_REASON_COUNT];
 	uint64_t cold, stalls, poisoned, slow;
+	uint64_t autopsies, autopsies_skipped, autopsies_failed;
+	uint64_t autopsy_due_ns; /* of ration_take() */
 	uint32_t samples;
 	uint32_t switch_us[DEVICE_SAMPLES], drain_us[DEVICE_SAMPLES];
 	struct device_histogram switches[PASSAGE_COUNT], drains;
@@ -220,6 +233,8 @@ struct supervisor {
 	struct box_memory memory;
 	struct device *devices;
 	struct loop_source on_spawner;
+	struct coroner *coroner; /* NULL: no autopsies */
+	int autopsy_dir;
 	uint64_t cookies;
 	pthread_mutex_t lock; /* with `changed`: waiting callers */
 	pthread_cond_t changed;
@@ -319,6 +334,12 @@ bool patrol_is_held(const struct box *box);
 
 /* figures.c */
 void device_sample(struct device *dev, const struct replacement *r);
+
+/* evidence.c */
+/* Ends `previous`, once its successor serves or none will: after an autopsy, if it is due one. */
+void evidence_retire(struct device *dev);
+/* Of a generation all dead, before it is freed: the last that is to be said; its launch records go. */
+void evidence_bury(struct generation *gen);
 
 /* launch.c */
 /* The common part, filter compiled. 0 or -errno. */

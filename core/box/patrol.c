@@ -148,9 +148,11 @@ static bool box_patrol(struct box *box)
 
 	switch (box_judge(box)) {
 	case SUSPECT_HANG:
+		box->reason = REPLACE_HANG;
 		device_suspect(dev, REPLACE_HANG);
 		return false;
 	case SUSPECT_STORM:
+		box->reason = REPLACE_STORM;
 		device_suspect(dev, REPLACE_STORM);
 		return false;
 	case SUSPECT_SLOW:

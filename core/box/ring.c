@@ -78,6 +78,8 @@ int ring_resume(struct device *dev, uint32_t *queue)
 		}
 		if (ring_indices(&dev->sup->memory.map, q, &used, &avail) != 0)
 			return -EPROTO;
+		dev->passage.rings[i] =
+			(struct autopsy_ring){ q->size, dev->audited[i], used, avail };
 		/* All modulo 2^16: audited <= used <= avail, and no more than size in flight. */
 		const bool lapped = dev->passage.served >= RING_LAP - q->size;
 

@@ -27,6 +27,17 @@ const char *replace_reason_name(enum replace_reason reason)
 	return reason < REPLACE_REASON_COUNT ? names[reason] : "unknown";
 }
 
+const char *dev_kind_name(enum dev_kind kind)
+{
+	static const char *const names[] = {
+#define KIND_NAME(NAME, name, virtio_id, outward) #name,
+		DEV_KINDS(KIND_NAME)
+#undef KIND_NAME
+	};
+
+	return kind < DEV_KIND_COUNT ? names[kind] : "unknown";
+}
+
 const char *fence_name(enum fence fence)
 {
 	static const char *const names[] = {
@@ -140,6 +151,7 @@ int supervisor_create(struct supervisor **out, struct spawner *spawner,
 	sup->spawner = spawner;
 	sup->host = *host;
 	sup->memory = *memory;
+	sup->autopsy_dir = -1;
 	sup->on_spawner = (struct loop_source){ supervisor_on_spawner, -1 };
 	supervisor_init_lock(sup);
 	ret = verify_prepare(sup);
@@ -164,11 +176,13 @@ void supervisor_destroy(struct supervisor *sup)
 	if (sup == NULL)
 		return;
 	CHECK(sup->devices == NULL);
+	coroner_stop(sup->coroner); /* it posts to the loop */
 	loop_stop(sup->loop);
 	pthread_join(sup->thread, NULL);
 	loop_destroy(sup->loop);
 	pthread_cond_destroy(&sup->changed);
 	pthread_mutex_destroy(&sup->lock);
+	cc_close(&sup->autopsy_dir);
 	free(sup);
 }
 
@@ -277,6 +291,7 @@ static void call_unlink(void *arg)
 
 	loop_disarm(call->dev->sup->loop, &call->dev->respawn);
 	loop_disarm(call->dev->sup->loop, &call->dev->rested);
+	loop_disarm(call->dev->sup->loop, &call->dev->mourning);
 	patrol_end(call->dev);
 	while (*p != call->dev)
 		p = &(*p)->next;
@@ -489,6 +504,9 @@ static void call_status(void *arg)
 		.stalls = dev->stalls,
 		.slow = dev->slow,
 		.poisoned = dev->poisoned,
+		.autopsies = dev->autopsies,
+		.autopsies_skipped = dev->autopsies_skipped,
+		.autopsies_failed = dev->autopsies_failed,
 		.deaths_in_window = budget_deaths(dev),
 		.samples = dev->samples,
 		.broken = dev->broken,
