@@ -127,6 +127,8 @@ static void fits(const json_t *schema, const json_t *value, const char *where)
 	const char *type;
 
 	schema = resolve(schema);
+	if (json_is_null(value) && json_is_true(json_object_get(schema, "nullable")))
+		return;
 	type = json_string_value(json_object_get(schema, "type"));
 	if (type == NULL || !type_fits(type, value))
 		fail_msg("%s: not of type %s", where, type != NULL ? type : "(none)");

@@ -396,18 +396,18 @@ static void test_long_input(void **state)
 /* Words that are no options, where a verb takes them. */
 static void test_operands(void **state)
 {
-	char *const argv[] = { "/s", "--json", "device", "a", "b" };
+	char *const argv[] = { "/s", "--json", "autopsies", "a", "1", "b" };
 	struct ctl_options ctl;
 
 	(void)state;
 	options_default(&ctl_set, &ctl);
-	assert_int_equal(options_parse(&ctl_set, 4, argv, &ctl, &error), 0);
+	assert_int_equal(options_parse(&ctl_set, 5, argv, &ctl, &error), 0);
 	assert_true(ctl.json);
-	assert_int_equal(ctl.operand_count, 3);
+	assert_int_equal(ctl.operand_count, 4);
 	assert_ptr_equal(ctl.operands[0], argv[0]);
-	assert_ptr_equal(ctl.operands[2], argv[3]);
+	assert_ptr_equal(ctl.operands[3], argv[4]);
 	options_default(&ctl_set, &ctl);
-	assert_int_equal(options_parse(&ctl_set, 5, argv, &ctl, &error), -EINVAL);
+	assert_int_equal(options_parse(&ctl_set, 6, argv, &ctl, &error), -EINVAL);
 	assert_string_equal(error.text, "unexpected argument 'b'");
 }
 
