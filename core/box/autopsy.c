@@ -96,11 +96,12 @@ static json_t *call_json(const struct autopsy *a)
 			 "address", hex(call->address), "arguments", args);
 }
 
+/* clang-format off */
 #define REGISTERS(X)                                                                               \
-	X(rip)                                                                                     \
-	X(rsp)                                                                                     \
-	X(rbp) X(rax) X(rbx) X(rcx) X(rdx) X(rsi) X(rdi) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13)   \
-		X(r14) X(r15) X(orig_rax) X(eflags) X(cs) X(ss) X(fs_base) X(gs_base)
+	X(rip) X(rsp) X(rbp) X(rax) X(rbx) X(rcx) X(rdx) X(rsi) X(rdi)                             \
+	X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14) X(r15)                                      \
+	X(orig_rax) X(eflags) X(cs) X(ss) X(fs_base) X(gs_base)
+/* clang-format on */
 
 static json_t *registers_json(const struct autopsy *a)
 {
@@ -119,10 +120,9 @@ static json_t *stack_json(const struct autopsy *a)
 {
 	static const char digits[] = "0123456789abcdef";
 	char text[2 * AUTOPSY_STACK_BYTES];
-	const uint32_t n =
-		a->stack_bytes < AUTOPSY_STACK_BYTES ? a->stack_bytes : AUTOPSY_STACK_BYTES;
+	const uint32_t n = a->stack_bytes;
 
-	if (n == 0)
+	if (n == 0 || n > sizeof(a->stack))
 		return json_null();
 	for (uint32_t i = 0; i < n; i++) {
 		text[2 * i] = digits[a->stack[i] >> 4];

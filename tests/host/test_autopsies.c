@@ -19,13 +19,13 @@
 #include "tests/rig/inject.h"
 
 static struct boxrig rig;
-static char dir[64];
+static char state_dir[64];
 
 static int begin(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof(dir), "%.40s/autopsies-XXXXXX", scene_dir());
-	return mkdtemp(dir) == NULL ? -1 : supervisor_keep_autopsies(rig.sup, dir);
+	snprintf(state_dir, sizeof(state_dir), "%.40s/autopsies-XXXXXX", scene_dir());
+	return mkdtemp(state_dir) == NULL ? -1 : supervisor_keep_autopsies(rig.sup, state_dir);
 }
 
 static void forget(const char *folder)
@@ -48,15 +48,15 @@ static const char *folder(void)
 {
 	static char path[80];
 
-	snprintf(path, sizeof(path), "%s/autopsies", dir);
+	snprintf(path, sizeof(path), "%s/autopsies", state_dir);
 	return path;
 }
 
-static int end(void **state)
+static int finish(void **state)
 {
 	(void)state;
 	forget(folder());
-	return rmdir(dir);
+	return rmdir(state_dir);
 }
 
 static struct scene *open_scene(void)
@@ -69,10 +69,10 @@ static struct scene *open_scene(void)
 static struct device_status await_autopsies(struct scene *s, uint64_t count)
 {
 	const uint64_t by = now_ns() + SCENE_WAIT_MS * NS_PER_MS;
-	struct device_status status;
 
 	for (;;) {
-		status = scene_status(s);
+		const struct device_status status = scene_status(s);
+
 		if (status.autopsies + status.autopsies_failed + status.autopsies_skipped >= count)
 			return status;
 		assert_true(now_ns() < by);
@@ -311,7 +311,7 @@ int main(void)
 		scene_test(test_many),
 	};
 	const struct scene_group group = {
-		.name = "autopsies", .bytes = 64u << 20, .begin = begin, .end = end
+		.name = "autopsies", .bytes = 64u << 20, .begin = begin, .end = finish
 	};
 
 	/* Before any thread: a small disk is mounted in one's own view of the file system. */

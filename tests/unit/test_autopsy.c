@@ -330,7 +330,8 @@ static void test_stack_is_its_own(void **state)
 
 	(void)state;
 	if (pid == 0) {
-		memcpy(child_stack + BOX_STACK_BYTES - 4, "\001\002\003\004", 4);
+		for (uint8_t i = 4; i > 0; i--)
+			child_stack[BOX_STACK_BYTES - i] = (uint8_t)(5 - i);
 		raise(SIGSTOP);
 		_exit(0);
 	}
