@@ -332,7 +332,7 @@ static void test_stack_is_its_own(void **state)
 	if (pid == 0) {
 		for (uint8_t i = 4; i > 0; i--)
 			child_stack[BOX_STACK_BYTES - i] = (uint8_t)(5 - i);
-		raise(SIGSTOP);
+		kill(getpid(), SIGSTOP);
 		_exit(0);
 	}
 	assert_true(pid > 0);
