@@ -9,9 +9,9 @@ BENCH_PROGRAMS := $(BENCHES:%=$(O)/benchmarks/%)
 # its label to CHECK_LABELS, so that they count in the last line.
 LABEL ?= tests
 LIMIT ?= 120
-CHECK_LABELS := tests san user
-LONG_LABELS := long-deaths long-vmms long-handoffs
-CHECK_STEPS := check-build lint check-quick check-replay check-escape check-clang check-san check-user
+CHECK_LABELS := tests model san user
+LONG_LABELS := model-long long-deaths long-vmms long-handoffs
+CHECK_STEPS := check-build lint check-quick check-model check-replay check-escape check-clang check-san check-user
 CHECK_FULL_STEPS := $(CHECK_STEPS) check-long
 # A user id that no account has: nothing of mayfly may need one.
 CHECK_UID ?= 61000
@@ -45,6 +45,27 @@ check-long: all $(HOST_PROGRAMS) ## deaths and handoffs by the thousand (LONG_DE
 	$(Q)COUNT=$(LONG_DEATHS) tests/run.sh -l long-deaths -t 280 $(O)/tests/host/test_recovery
 	$(Q)COUNT=$(LONG_VMMS) tests/run.sh -l long-vmms -t 280 $(O)/tests/host/test_vmmdeath
 	$(Q)COUNT=$(LONG_HANDOFFS) tests/run.sh -l long-handoffs -t 280 $(O)/tests/host/test_handoff
+	$(Q)$(MAKE) --no-print-directory check-model-long
+
+# The model calls the table itself, and has its names from the same header.
+MODEL := $(O)/model/names.pml $(O)/model/table.o
+$(O)/model/names: tests/model/names.c core/box/table.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(HOSTED) -MF $@.d -o $@ $<
+$(O)/model/names.pml: $(O)/model/names
+	$(Q)$< >$@
+$(O)/model/table.o: core/box/table.c core/box/table.h
+	@mkdir -p $(@D)
+	$(Q)gcc -O2 -I. -c -o $@ $<
+
+.PHONY: check-model check-model-long model-cells
+check-model: $(MODEL) ## search the model of the replacement protocol, and find mistakes in it
+	$(Q)tests/model/check.sh $(O)
+check-model-long: $(MODEL) ## the same with more faults, without mistakes (minutes, 4 GB)
+	$(Q)tests/model/check.sh -l model-long -j 1 $(O)
+model-cells: $(MODEL) ## write tests/model/cells.txt: the cells of the table that the model comes by
+	$(Q)tests/model/check.sh $(O) || true # says, among others, that they differ
+	$(Q)tests/model/check.sh -c $(O)
 
 .PHONY: check-clang
 check-clang: ## build all there is with clang, whose warnings are errors too
