@@ -164,18 +164,17 @@ static bool reg_hangs(struct device *dev)
 {
 	struct reg_port *port = &dev->port;
 	const struct box *box = &dev->active->boxes[0];
-	enum suspect_place place;
-	uint64_t cpu_ns;
+	struct suspect_sample now;
 
-	patrol_look(box, &cpu_ns, &place);
+	patrol_look(box, &now);
 	if (port->judged != box->cookie) { /* the first tick of this box under this request */
 		port->judged = box->cookie;
-		port->cpu_ns = cpu_ns;
+		port->cpu_ns = now.cpu_ns;
 		port->asleep_ticks = 0;
 		return false;
 	}
-	return cpu_ns - port->cpu_ns > REG_RUN_NS ||
-	       (place != SUSPECT_RUNNING && reg_overslept(port));
+	return now.cpu_ns - port->cpu_ns > REG_RUN_NS ||
+	       (now.place != SUSPECT_RUNNING && reg_overslept(port));
 }
 
 static void reg_judge(void *arg)

@@ -45,10 +45,12 @@ enum suspect_verdict suspect_judge(struct suspect_record *r, const struct suspec
 	const bool first = r->now_ns == 0;
 	const uint64_t passed = s->now_ns - r->now_ns;
 	const uint64_t ran = s->cpu_ns - r->cpu_ns;
+	const uint64_t waited = s->waited_ns - r->waited_ns;
 	const uint64_t spent = s->place == SUSPECT_RUNNING ? ran : passed;
 
 	r->now_ns = s->now_ns;
 	r->cpu_ns = s->cpu_ns;
+	r->waited_ns = s->waited_ns;
 	if (first)
 		return SUSPECT_NOTHING;
 	if (s->place == SUSPECT_BACKEND)
@@ -60,8 +62,10 @@ enum suspect_verdict suspect_judge(struct suspect_record *r, const struct suspec
 	const bool first_left = left && r->idle_ns == 0 && s->place == SUSPECT_ASLEEP;
 	const bool silent = reached(&r->silent_ns, !s->answered, spent, limits->hang_ms);
 	const bool idle = reached(&r->idle_ns, left, spent, limits->hang_ms);
-	/* Half of a CPU, so that one which merely wakes now and then adds up to nothing. */
-	const bool vain = !s->progress && !s->work && ran >= passed / 2;
+	/* Half of the time that it could have, so that one which merely wakes now and then adds up to
+	 * nothing; on a busy host that is little. */
+	const uint64_t could = waited < passed ? passed - waited : 0;
+	const bool vain = !s->progress && !s->work && ran != 0 && ran >= could / 2;
 
 	if (reached(&r->vain_ns, vain, ran, limits->storm_ms))
 		return SUSPECT_STORM;

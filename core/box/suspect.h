@@ -34,7 +34,8 @@ enum suspect_place {
 
 struct suspect_sample {
 	uint64_t now_ns;
-	uint64_t cpu_ns; /* used so far */
+	uint64_t cpu_ns;    /* used so far */
+	uint64_t waited_ns; /* so far, for a CPU, ready to run; 0 where the kernel does not tell */
 	enum suspect_place place;
 	bool answered; /* the last PING, or none was sent yet */
 	bool progress; /* something was completed since the last sample */
@@ -44,11 +45,11 @@ struct suspect_sample {
 
 /* What has come together since it last did well; all zero for a new generation. */
 struct suspect_record {
-	uint64_t now_ns, cpu_ns; /* of the last sample; now_ns 0: none yet */
-	uint64_t silent_ns;      /* a PING is unanswered */
-	uint64_t idle_ns;        /* work was left undone */
-	uint64_t vain_ns;        /* ran hard and did nothing, with nothing to do */
-	uint64_t slow_ns;        /* was held by the kernel */
+	uint64_t now_ns, cpu_ns, waited_ns; /* of the last sample; now_ns 0: none yet */
+	uint64_t silent_ns;                 /* a PING is unanswered */
+	uint64_t idle_ns;                   /* work was left undone */
+	uint64_t vain_ns;                   /* ran hard and did nothing, with nothing to do */
+	uint64_t slow_ns;                   /* was held by the kernel */
 	bool slow_told;
 };
 

@@ -167,6 +167,21 @@ static void test_storm(void **state)
 	assert_int_equal(steps_until(burns, STEP_MS / 2 - 1, SUSPECT_STORM), LONG);
 }
 
+/* It has a tenth of a CPU, and would have more if it were given that. */
+static void test_storm_on_a_busy_host(void **state)
+{
+	struct suspect_sample burns = SAMPLE(.place = SUSPECT_RUNNING);
+	enum suspect_verdict verdict = SUSPECT_NOTHING;
+
+	(void)state;
+	for (uint32_t i = 0; i < STORM_MS * 10 / STEP_MS; i++) {
+		assert_int_equal(verdict, SUSPECT_NOTHING);
+		burns.waited_ns += STEP_MS * NS_PER_MS * 9 / 10;
+		verdict = step(burns, STEP_MS / 10);
+	}
+	assert_int_equal(verdict, SUSPECT_STORM);
+}
+
 static void test_off(void **state)
 {
 	const struct suspect_limits none = { 0, 0 };
@@ -216,6 +231,7 @@ int main(void)
 		cmocka_unit_test_setup(test_held_between, setup),
 		cmocka_unit_test_setup(test_progress, setup),
 		cmocka_unit_test_setup(test_storm, setup),
+		cmocka_unit_test_setup(test_storm_on_a_busy_host, setup),
 		cmocka_unit_test_setup(test_off, setup),
 		cmocka_unit_test(test_period),
 	};

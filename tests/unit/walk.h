@@ -489,11 +489,10 @@ enum fence fence_stopped(struct box *box)
 	return p->alive && !p->killed ? FENCE_STOPPED : FENCE_EXITING;
 }
 
-void patrol_look(const struct box *box, uint64_t *cpu_ns, enum suspect_place *place)
+void patrol_look(const struct box *box, struct suspect_sample *sample)
 {
 	(void)box;
-	*cpu_ns = 0;
-	*place = SUSPECT_RUNNING;
+	*sample = (struct suspect_sample){ .place = SUSPECT_RUNNING };
 }
 
 bool patrol_is_held(const struct box *box)
