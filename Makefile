@@ -28,6 +28,7 @@ VERSION := 0.1.0
 include mk/flags.mk
 include mk/sources.mk
 include mk/rules.mk
+include mk/faulty.mk
 include mk/rogue.mk
 include mk/check.mk
 include mk/fuzz.mk
@@ -37,7 +38,7 @@ include mk/escape.mk
 include mk/demo.mk
 
 .PHONY: all
-all: $(O)/mayfly $(DEV_PROGRAMS) ## build mayfly and the device programs
+all: $(O)/mayfly $(DEV_PROGRAMS) $(FAULTY_PROGRAMS) ## build mayfly and the device programs
 
 .PHONY: deps
 deps: ## install what mk/packages.txt lists and is missing (not root: say what, and stop)

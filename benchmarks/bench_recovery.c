@@ -29,6 +29,7 @@
 
 #include "benchmarks/common.h"
 #include "benchmarks/footprint.h"
+#include "core/box/fault.h"
 #include "core/box/table.h"
 #include "core/cc.h"
 #include "core/log.h"
@@ -78,7 +79,7 @@ static int cause_call(pid_t pid)
 
 enum { KILL, SEGV, FORBIDDEN_CALL, HANG, FAULTS };
 
-static const struct fault {
+static const struct injury {
 	const char *name;
 	int (*cause)(pid_t pid);
 	bool condemn; /* the supervisor has to be told, and the clock starts then */
@@ -89,7 +90,7 @@ static const struct fault {
 	[SEGV] = { "segv", cause_segv, false, REPLACE_CRASH, FENCES_OF_THE_DEAD },
 	[FORBIDDEN_CALL] = { "forbidden-call", cause_call, false, REPLACE_SECCOMP,
 			     1u << FENCE_HELD },
-	[HANG] = { "hang", inject_spin, true, REPLACE_HANG, 1u << FENCE_STOPPED },
+	[HANG] = { "hang", hand_spin, true, REPLACE_HANG, 1u << FENCE_STOPPED },
 };
 
 /* ---- sections ---- */
@@ -243,7 +244,7 @@ static int populate(const struct bench *b, pid_t pid)
 
 /* ---- recoveries ---- */
 
-static bool as_it_must(const struct fault *fault, const struct replacement *r)
+static bool as_it_must(const struct injury *fault, const struct replacement *r)
 {
 	if (r->planned || r->reason != fault->reason)
 		return false;
@@ -253,7 +254,7 @@ static bool as_it_must(const struct fault *fault, const struct replacement *r)
 	return r->switch_us >= box_deadline_ms(BOX_STOPPING) * 1000;
 }
 
-static int note_recovery(const struct fault *fault, struct figures *f, const struct replacement *r)
+static int note_recovery(const struct injury *fault, struct figures *f, const struct replacement *r)
 {
 	if (!as_it_must(fault, r)) {
 		fprintf(stderr, "bench-recovery: %s was recovered from as %s, fenced as %s\n",
@@ -283,7 +284,7 @@ static int lose_standby(struct bench *b)
 }
 
 /* Until the successor serves; *begin is when the clock started. */
-static int break_it(struct bench *b, const struct fault *fault, uint64_t *begin)
+static int break_it(struct bench *b, const struct injury *fault, uint64_t *begin)
 {
 	const pid_t pid = b->status.pid;
 	int ret;
@@ -297,7 +298,7 @@ static int break_it(struct bench *b, const struct fault *fault, uint64_t *begin)
 	return ret != 0 ? ret : wait_replaced(b);
 }
 
-static int recover(struct bench *b, const struct fault *fault, struct figures *f, bool lose)
+static int recover(struct bench *b, const struct injury *fault, struct figures *f, bool lose)
 {
 	struct blkload *load = &b->run.load;
 	uint64_t begin;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * JSON objects by table: one line a key, from which come both directions, what is refused, and the
- * words of the refusal.  Part of core/config.c, nobody else's.
+ * words of the refusal.  Of core/config.c, and of core/api for bodies that configure nothing.
  */
 #ifndef MAYFLY_CORE_CONFIG_FIELDS_H
 #define MAYFLY_CORE_CONFIG_FIELDS_H

@@ -23,14 +23,23 @@ struct ctl {
 	const struct command *command;
 };
 
+/* What stands behind the command. */
+enum operands {
+	OPERANDS_NONE,
+	OPERANDS_ID,
+	OPERANDS_ID_NUMBER, /* the number may be missing */
+	OPERANDS_ID_FAULT,
+};
+
 struct command {
 	const char *name;
-	bool id;         /* one more operand */
-	const char *one; /* with yet one more, a number: the path of that one; NULL: takes none */
+	enum operands operands;
 	const char *method;
-	const char *path; /* printf format where there is an id */
-	const char *body;
+	const char *path;                   /* printf format where there is an id */
+	const char *one;                    /* the same where there is a number, too */
+	const char *body;                   /* printf format where there is a fault */
 	void (*show)(const json_t *answer); /* NULL: nothing to show, or text */
+	bool endless;                       /* a line after the other, each shown */
 };
 
 /* ---- for people ---- */
@@ -131,17 +140,62 @@ static void show_autopsies(const json_t *answer)
 	}
 }
 
+static void show_fault(const json_t *answer)
+{
+	printf("%s: generation %lld got it: %s\n", text(answer, "id"), number(answer, "generation"),
+	       text(answer, "fault"));
+}
+
+/* Time, event, device, generation, then `key=value` of all else. */
+static void show_event(const json_t *answer)
+{
+	static const char *const first[] = { "seq", "t_us", "event", "device", "generation" };
+	const long long us = number(answer, "t_us");
+	const time_t seconds = us / 1000000;
+	struct tm tm;
+	char when[32];
+	const char *key;
+	json_t *value;
+
+	localtime_r(&seconds, &tm);
+	strftime(when, sizeof(when), "%F %T", &tm);
+	printf("%s.%06lld  %-12s %-16s %6lld ", when, us % 1000000, text(answer, "event"),
+	       text(answer, "device"), number(answer, "generation"));
+	json_object_foreach((json_t *)answer, key, value)
+	{
+		size_t i = 0;
+
+		while (i < ARRAY_SIZE(first) && strcmp(first[i], key) != 0)
+			i++;
+		if (i < ARRAY_SIZE(first))
+			continue;
+		cleanup_free char *word = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+
+		printf(" %s=%s", key, word != NULL ? word : "?");
+	}
+	putchar('\n');
+}
+
+#define GET .method = "GET"
+#define POST .method = "POST"
+#define PATCH .method = "PATCH"
+
+/* clang-format off */
 static const struct command commands[] = {
-	{ "devices", false, NULL, "GET", "/devices", NULL, show_devices },
-	{ "device", true, NULL, "GET", "/devices/%s", NULL, show_object },
-	{ "replace", true, NULL, "POST", "/devices/%s/replace", NULL, show_replacement },
-	{ "revive", true, NULL, "POST", "/devices/%s/revive", NULL, NULL },
-	{ "autopsies", true, "/devices/%s/autopsies/%s", "GET", "/devices/%s/autopsies", NULL,
-	  show_autopsies },
-	{ "pause", false, NULL, "PATCH", "/vm", "{\"state\":\"Paused\"}", NULL },
-	{ "resume", false, NULL, "PATCH", "/vm", "{\"state\":\"Resumed\"}", NULL },
-	{ "metrics", false, NULL, "GET", "/metrics", NULL, NULL },
+	{ "devices", OPERANDS_NONE, GET, .path = "/devices", .show = show_devices },
+	{ "device", OPERANDS_ID, GET, .path = "/devices/%s", .show = show_object },
+	{ "replace", OPERANDS_ID, POST, .path = "/devices/%s/replace", .show = show_replacement },
+	{ "revive", OPERANDS_ID, POST, .path = "/devices/%s/revive" },
+	{ "autopsies", OPERANDS_ID_NUMBER, GET, .path = "/devices/%s/autopsies",
+	  .one = "/devices/%s/autopsies/%s", .show = show_autopsies },
+	{ "fault", OPERANDS_ID_FAULT, POST, .path = "/devices/%s/faults",
+	  .body = "{\"fault\":\"%s\"}", .show = show_fault },
+	{ "events", OPERANDS_NONE, GET, .path = "/events", .show = show_event, .endless = true },
+	{ "pause", OPERANDS_NONE, PATCH, .path = "/vm", .body = "{\"state\":\"Paused\"}" },
+	{ "resume", OPERANDS_NONE, PATCH, .path = "/vm", .body = "{\"state\":\"Resumed\"}" },
+	{ "metrics", OPERANDS_NONE, GET, .path = "/metrics" },
 };
+/* clang-format on */
 
 /* ---- asking ---- */
 
@@ -185,33 +239,71 @@ static int show(const struct ctl *ctl, const struct http_answer *answer)
 	return EXIT_SUCCESS;
 }
 
+static void complain(const struct ctl *ctl, int ret)
+{
+	fprintf(stderr, "mayfly ctl: %s: %s\n", ctl->socket,
+		ret == -EPROTO ? "what answers there is not mayfly" : strerror(-ret));
+}
+
 static int ask(const struct ctl *ctl, const char *method, const char *path, const char *body,
 	       struct http_answer *answer)
 {
 	const int ret = http_ask(ctl->socket, method, path, body, WAIT_S, answer);
 
 	if (ret != 0)
-		fprintf(stderr, "mayfly ctl: %s: %s\n", ctl->socket,
-			ret == -EPROTO ? "what answers there is not mayfly" : strerror(-ret));
+		complain(ctl, ret);
 	return ret;
 }
 
 static int run_command(const struct ctl *ctl, const char *id)
 {
 	const struct command *c = ctl->command;
+	const char *more = ctl->options->operands[3];
 	struct http_answer answer;
-	char path[PATH_BYTES];
+	char path[PATH_BYTES], body[PATH_BYTES];
 	int status;
 
-	if (ctl->options->operands[3] != NULL)
-		snprintf(path, sizeof(path), c->one, id, ctl->options->operands[3]); /* NOLINT */
-	else if (c->id)
-		snprintf(path, sizeof(path), c->path, id); /* NOLINT: formats of the table */
+	/* Formats of the table. NOLINTBEGIN(*-nonliteral) */
+	if (c->operands == OPERANDS_ID_NUMBER && more != NULL)
+		snprintf(path, sizeof(path), c->one, id, more);
 	else
-		snprintf(path, sizeof(path), "%s", c->path);
-	if (ask(ctl, c->method, path, c->body, &answer) != 0)
+		snprintf(path, sizeof(path), c->path, id);
+	if (c->body != NULL)
+		snprintf(body, sizeof(body), c->body, more);
+	/* NOLINTEND(*-nonliteral) */
+	if (ask(ctl, c->method, path, c->body != NULL ? body : NULL, &answer) != 0)
 		return EXIT_FAILURE;
 	status = show(ctl, &answer);
+	free(answer.body);
+	return status;
+}
+
+/* False: nobody reads what is shown. */
+static bool on_line(void *ctx, const char *line)
+{
+	const struct ctl *ctl = ctx;
+	json_t *value = ctl->options->json ? NULL : json_loads(line, 0, NULL);
+
+	if (value != NULL)
+		ctl->command->show(value);
+	else
+		puts(line);
+	json_decref(value);
+	return fflush(stdout) == 0;
+}
+
+static int run_endless(const struct ctl *ctl)
+{
+	struct http_answer answer;
+	const int ret = http_lines(ctl->socket, ctl->command->path, on_line, (void *)ctl, &answer);
+	int status = EXIT_SUCCESS;
+
+	if (ret != 0) {
+		complain(ctl, ret);
+		return EXIT_FAILURE;
+	}
+	if (answer.status != 200)
+		status = refused(&answer);
 	free(answer.body);
 	return status;
 }
@@ -264,6 +356,36 @@ static bool is_number(const char *word)
 	return word[0] != '\0' && strlen(word) <= 20 && word[strspn(word, "0123456789")] == '\0';
 }
 
+/* The server knows which there are. */
+static bool is_fault(const char *word)
+{
+	return word[0] != '\0' && strlen(word) <= 40 &&
+	       word[strspn(word, "abcdefghijklmnopqrstuvwxyz-")] == '\0';
+}
+
+/* 0, or it was said what is wrong. */
+static int check_operands(const struct command *c, const char *id, const char *more)
+{
+	if (c->operands == OPERANDS_NONE && id != NULL)
+		return usage("is one word too many", id);
+	if (c->operands != OPERANDS_NONE && id == NULL)
+		return usage("needs a device's id", c->name);
+	if (id != NULL && !is_id(id))
+		return usage("is not a device's id", id);
+	switch (c->operands) {
+	case OPERANDS_ID_NUMBER:
+		return more == NULL || is_number(more)
+			       ? 0
+			       : usage("is not the number of a generation", more);
+	case OPERANDS_ID_FAULT:
+		if (more == NULL)
+			return usage("needs a device's id and a fault", c->name);
+		return is_fault(more) ? 0 : usage("is not a fault", more);
+	default:
+		return more == NULL ? 0 : usage("is one word too many", more);
+	}
+}
+
 static const struct command *find_command(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
@@ -276,23 +398,19 @@ static const struct command *find_command(const char *name)
 int ctl_main(const struct ctl_options *options)
 {
 	struct ctl ctl = { .options = options, .socket = options->operands[0] };
-	const char *id = options->operands[2], *n = options->operands[3];
+	const char *id = options->operands[2];
+	int ret;
 
 	if (options->operand_count < 2)
 		return usage("needs the VM's API socket and a command (mayfly ctl --help)", NULL);
 	ctl.command = find_command(options->operands[1]);
 	if (ctl.command == NULL)
 		return usage("is not a command (mayfly ctl --help)", options->operands[1]);
-	if (!ctl.command->id && id != NULL)
-		return usage("is one word too many", id);
-	if (ctl.command->id && id == NULL)
-		return usage("needs a device's id", ctl.command->name);
-	if (id != NULL && !is_id(id))
-		return usage("is not a device's id", id);
-	if (ctl.command->one == NULL && n != NULL)
-		return usage("is one word too many", n);
-	if (n != NULL && !is_number(n))
-		return usage("is not the number of a generation", n);
+	ret = check_operands(ctl.command, id, options->operands[3]);
+	if (ret != 0)
+		return ret;
+	if (ctl.command->endless)
+		return run_endless(&ctl);
 	if (strcmp(ctl.command->name, "replace") == 0 && strcmp(id, "all") == 0)
 		return replace_all(&ctl);
 	return run_command(&ctl, id);

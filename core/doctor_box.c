@@ -249,7 +249,7 @@ void doctor_box(struct doctor *d)
 {
 	struct trial t = { .log = -1, .memory = -1, .source = -1, .kick = -1, .call = -1 };
 	char programs[4096], program[4200];
-	const int ret = programs_find(programs, sizeof(programs));
+	const int ret = programs_find(programs, sizeof(programs), false);
 
 	seal_host_probe(&t.host);
 	snprintf(program, sizeof(program), "%s/mayfly-rng",

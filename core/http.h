@@ -6,6 +6,7 @@
 #ifndef MAYFLY_CORE_HTTP_H
 #define MAYFLY_CORE_HTTP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct http_answer {
@@ -18,5 +19,11 @@ struct http_answer {
  * what came is not an answer; -EMSGSIZE: too long; -ETIMEDOUT. */
 int http_ask(const char *socket_path, const char *method, const char *path, const char *body,
 	     unsigned int wait_s, struct http_answer *answer);
+
+/* An answer without an end: fn gets each line, terminated, without its newline; false ends it.  An
+ * answer of another status than 200 is one to http_ask().  0: the other end closed, or fn said so, *answer
+ * having no body; else as http_ask(). */
+int http_lines(const char *socket_path, const char *path, bool (*fn)(void *ctx, const char *line),
+	       void *ctx, struct http_answer *answer);
 
 #endif

@@ -314,6 +314,16 @@ static int lanes_check(const struct run_options *run, struct option_error *error
 	return 0;
 }
 
+/* A seal that is asked for is no worse for a fault, but who asks for it wants none. */
+static int faults_check(const struct run_options *run, struct option_error *error)
+{
+	if (run->allow_faults && (run->require_seal.kernel || run->require_seal.layers != 0))
+		return option_fail(error, "--allow-faults: not together with --require-seal");
+	if (run->faulty_programs && !run->allow_faults)
+		return option_fail(error, "--faulty-programs: needs --allow-faults");
+	return 0;
+}
+
 /* ---- run ---- */
 
 static const char *const log_level_names[] = {
@@ -362,7 +372,9 @@ int run_consistent(const struct run_options *run, struct option_error *error)
 
 		return option_fail(error, "--memory: %.200s", inner.text);
 	}
-	ret = disk_ids_check(run, error);
+	ret = faults_check(run, error);
+	if (ret == 0)
+		ret = disk_ids_check(run, error);
 	if (ret == 0)
 		ret = slots_check(run, error);
 	return ret == 0 ? lanes_check(run, error) : ret;
@@ -421,9 +433,8 @@ static const struct option ctl_table[] = { CTL_OPTIONS(OPTION_LINE) };
 
 const struct option_set ctl_set = {
 	OPTION_SET(ctl_table, struct ctl_options),
-	.operands =
-		"SOCKET devices|device ID|replace ID|replace all|revive ID|autopsies ID [N]|pause|"
-		"resume|metrics",
+	.operands = "SOCKET devices|device ID|replace ID|replace all|revive ID|autopsies ID [N]|"
+		    "fault ID KIND|events|pause|resume|metrics",
 	.operands_max = CTL_OPERANDS_MAX,
 	.operands_offset = offsetof(struct ctl_options, operands),
 	.operand_count = offsetof(struct ctl_options, operand_count),

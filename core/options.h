@@ -264,6 +264,10 @@ struct run_seal {
 	X(REQUIRE_SEAL, "require-seal", "mayfly.supervisor.require_seal", "LAYER,..|kernel|all",   \
 	  NULL, OPTION_OTHER(option_seal, require_seal),                                           \
 	  "refuse to run with less; kernel: all that this kernel can do for this user")            \
+	X(ALLOW_FAULTS, "allow-faults", NULL, NULL, NULL, OPTION_FLAG(allow_faults),               \
+	  "faults may be injected by the API; not together with --require-seal")                   \
+	X(FAULTY_PROGRAMS, "faulty-programs", NULL, NULL, NULL, OPTION_FLAG(faulty_programs),      \
+	  "with --allow-faults: device programs that misbehave when they are told to")             \
 	X(NO_REBOOT, "no-reboot", NULL, NULL, NULL, OPTION_FLAG(no_reboot),                        \
 	  "end when the guest resets, with status 3 when it crashed")
 
@@ -295,6 +299,8 @@ struct run_options {
 	struct run_own own[OWN_DEVICE_COUNT];
 	struct run_budget death_budget;
 	struct run_seal require_seal;
+	bool allow_faults;
+	bool faulty_programs;
 	bool no_reboot;
 };
 
@@ -317,7 +323,7 @@ struct doctor_options {
 struct ctl_options {
 	uint64_t given;
 	bool json;
-	const char *operands[CTL_OPERANDS_MAX]; /* SOCKET COMMAND [ID [N]] */
+	const char *operands[CTL_OPERANDS_MAX]; /* SOCKET COMMAND [ID [N|FAULT]] */
 	uint32_t operand_count;
 };
 

@@ -17,7 +17,7 @@ static int programs_set(char *dir, size_t room, const char *head, const char *ta
 	return n < 0 || (size_t)n >= room ? -ENAMETOOLONG : 0;
 }
 
-int programs_find(char *dir, size_t room)
+static int find_release(char *dir, size_t room)
 {
 	static const char *const places[] = { "/../libexec/mayfly",
 					      "/dev" }; /* the last for messages */
@@ -41,4 +41,16 @@ int programs_find(char *dir, size_t room)
 			return 0;
 	}
 	return -ENOENT;
+}
+
+int programs_find(char *dir, size_t room, bool faulty)
+{
+	char release[PATH_MAX];
+	int ret = find_release(release, sizeof(release));
+
+	if (programs_set(dir, room, release, faulty ? "/faulty" : "") != 0)
+		return -ENAMETOOLONG;
+	if (ret == 0 && faulty && access(dir, X_OK) != 0)
+		ret = -errno;
+	return ret;
 }

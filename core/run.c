@@ -50,7 +50,7 @@ static int start_spawner(struct run *run)
 {
 	char dir[OPTION_PATH_MAX];
 	const char *what = "";
-	int ret = programs_find(dir, sizeof(dir));
+	int ret = programs_find(dir, sizeof(dir), run->options.faulty_programs);
 
 	if (ret != 0)
 		return complain("no device programs in %s", dir, ret);

@@ -71,6 +71,12 @@ void vmm_seal(struct vmm *vmm, struct seal_host *host);
 /* The epoch of guest memory; 0: not started. */
 uint32_t vmm_epoch(struct vmm *vmm);
 
+/* Given at the start (--allow-faults, --faulty-programs). */
+bool vmm_faults_allowed(struct vmm *vmm);
+
+/* What happens is told there; lives as long as the VM. */
+struct news *vmm_news(struct vmm *vmm);
+
 /* Exit status as API.md has it, once the loop has ended: 0 powered off or asked to end, 1, 3. */
 int vmm_exit_status(struct vmm *vmm);
 

@@ -97,4 +97,4 @@ lint-man: $(O)/mayfly ## docs/mayfly.1 is what `make man` would write
 	@echo "lint-man: docs/mayfly.1"
 
 # They start the release programs, wherever they find them beside themselves.
-$(HOST_PROGRAMS): | $(O)/mayfly $(DEV_PROGRAMS)
+$(HOST_PROGRAMS): | $(O)/mayfly $(DEV_PROGRAMS) $(FAULTY_PROGRAMS)

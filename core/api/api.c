@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/api/internal.h"
+#include "core/box/news.h"
 #include "core/unixsock.h"
 
 #define BODY_MAX (64u << 10)
@@ -21,6 +22,7 @@
 #define CONNECTIONS_MAX 64
 #define IDLE_S 30
 #define BACKLOG 16
+#define LAST_WORDS_MS 500
 
 struct api {
 	struct api_state state;
@@ -47,19 +49,30 @@ static enum MHD_Result request_take(struct request *r, const char *data, size_t 
 	return MHD_YES;
 }
 
-static enum MHD_Result respond(struct MHD_Connection *connection, struct api_call *call)
+/* Takes text or stream over. NULL: no memory. */
+static struct MHD_Response *make_response(struct MHD_Connection *connection, struct api_call *call)
 {
 	const size_t length = call->text != NULL ? strlen(call->text) : 0;
-	struct MHD_Response *response = MHD_create_response_from_buffer(
-		length, call->text,
-		call->text != NULL ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+	struct MHD_Response *response;
+
+	if (call->stream != NULL)
+		return api_stream(call->stream, connection);
+	response = MHD_create_response_from_buffer(length, call->text,
+						   call->text != NULL ? MHD_RESPMEM_MUST_FREE
+								      : MHD_RESPMEM_PERSISTENT);
+	if (response == NULL)
+		free(call->text);
+	return response;
+}
+
+static enum MHD_Result respond(struct MHD_Connection *connection, struct api_call *call)
+{
+	struct MHD_Response *response = make_response(connection, call);
 	enum MHD_Result result = MHD_NO;
 
-	if (response == NULL) {
-		free(call->text);
+	if (response == NULL)
 		return MHD_NO;
-	}
-	if (call->text != NULL)
+	if (call->type != NULL)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, call->type);
 	if (call->allow[0] != '\0')
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, call->allow);
@@ -145,6 +158,8 @@ void api_stop(struct api *api)
 	if (api == NULL)
 		return;
 	unlink(api->path);
+	/* Who reads them has a thread that would wait for ever; let it hear how it ended. */
+	news_end(vmm_news(api->state.vmm), LAST_WORDS_MS);
 	MHD_stop_daemon(api->daemon);
 	/* The log stays open: there may still be something to say. */
 	free(api);

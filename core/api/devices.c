@@ -92,8 +92,9 @@ static json_t *device_json(const struct vmm_device_info *info, const struct seal
 		return NULL;
 	device_status(info->dev, s);
 	object = json_pack(
-		"{s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:f, s:o, s:o, s:o, s:o, s:I, s:I, s:i}", "id",
-		info->id, "kind", dev_kind_name(info->kind), "state", s->state, "generation",
+		"{s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:f, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:s, "
+		"s:I}",
+		"id", info->id, "kind", dev_kind_name(info->kind), "state", s->state, "generation",
 		(json_int_t)s->generation, "epoch", s->epoch, "pid", s->pid, "standby_pid",
 		s->standby_pid, "age_s", (double)s->age_ns / 1e9, "seal", seal_json(host),
 		"replacements", replacements_json(s), "switch_us",
@@ -101,7 +102,8 @@ static json_t *device_json(const struct vmm_device_info *info, const struct seal
 		/* A recovery drains nothing and counts as 0. */
 		"drain_us", percentiles(s->drain_us, s->samples, false), "poisoned",
 		(json_int_t)s->poisoned, "slow", (json_int_t)s->slow, "deaths_in_window",
-		s->deaths_in_window);
+		s->deaths_in_window, "programs", s->faulty ? "faulty" : "release", "faults",
+		(json_int_t)s->faults);
 	if (object != NULL && s->broken != NULL)
 		json_object_set_new(object, "broken", json_string(s->broken));
 	return object;
@@ -145,32 +147,39 @@ void api_get_device(struct api_call *call)
 	api_answer(call, device_json(&info, &host));
 }
 
-static json_t *replacement_json(const char *id, const struct replacement *r)
+void api_add_replacement(json_t *object, const struct replacement *r)
 {
-	return json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I}", "id", id, "from",
-			 (json_int_t)r->from, "to", (json_int_t)r->to, "kind",
-			 r->planned ? "handoff" : "recovery", "fence", fence_name(r->fence),
-			 "start", r->carried ? "carried" : "clean", "drain_us",
-			 (json_int_t)r->drain_us, "switch_us", (json_int_t)r->switch_us,
-			 "in_flight", (json_int_t)r->in_flight);
+	json_t *members = json_pack(
+		"{s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I}", "from", (json_int_t)r->from, "to",
+		(json_int_t)r->to, "kind", r->planned ? "handoff" : "recovery", "fence",
+		fence_name(r->fence), "start", r->carried ? "carried" : "clean", "drain_us",
+		(json_int_t)r->drain_us, "switch_us", (json_int_t)r->switch_us, "in_flight",
+		(json_int_t)r->in_flight);
+
+	json_object_update(object, members);
+	json_decref(members);
 }
 
 void api_replace_device(struct api_call *call)
 {
 	struct vmm_device_info info;
 	struct replacement r;
+	json_t *object;
 	int ret;
 
 	if (!api_find_device(call, &info))
 		return;
 	ret = device_replace(info.dev, REPLACE_OPERATOR, true, &r);
-	if (ret == 0)
-		api_answer(call, replacement_json(info.id, &r));
-	else
+	if (ret == 0) {
+		object = json_pack("{s:s}", "id", info.id);
+		api_add_replacement(object, &r);
+		api_answer(call, object);
+	} else {
 		api_fault(call, api_status_of(ret), "%s: cannot be replaced now: %s", info.id,
 			  ret == -ECANCELED ? "a reset or a break came first, or it was given up"
 			  : ret == -EBUSY   ? "it is broken, quarantined or being replaced"
 					    : strerror(-ret));
+	}
 }
 
 void api_revive_device(struct api_call *call)

@@ -9,6 +9,8 @@
  *   configure.c  what is to be started: core/config.h over HTTP
  *   devices.c    devices, replacement
  *   autopsies.c  what is kept of the fenced
+ *   events.c     GET /events
+ *   faults.c     faults, injected
  *   metrics.c    GET /metrics
  */
 #ifndef MAYFLY_CORE_API_INTERNAL_H
@@ -18,6 +20,10 @@
 
 #include "core/options.h"
 #include "core/vmm.h"
+
+struct MHD_Connection;
+struct MHD_Response;
+struct stream;
 
 #define API_DEVICES_MAX (RUN_DISKS_MAX + 8)
 
@@ -36,9 +42,10 @@ struct api_call {
 	json_t *body;               /* an object; NULL: there was none */
 	/* The answer; without text: of no length. */
 	unsigned int status;
-	char *text;       /* malloc()ed */
-	const char *type; /* of text */
-	char allow[64];   /* 405: the methods that there are */
+	char *text;            /* malloc()ed */
+	struct stream *stream; /* instead of text: an answer without an end (events.c) */
+	const char *type;      /* of either */
+	char allow[64];        /* 405: the methods that there are */
 };
 
 typedef void api_handler(struct api_call *call);
@@ -75,10 +82,17 @@ const char *api_only_string(struct api_call *call, const char *key);
 /* The device that the path names; else answers 404. */
 bool api_find_device(struct api_call *call, struct vmm_device_info *info);
 
+/* Adds what GET /events and POST /devices/{id}/replace say of a replacement. */
+void api_add_replacement(json_t *object, const struct replacement *r);
+
+/* An answer whose body is this stream, which it takes over.  NULL: no memory. */
+struct MHD_Response *api_stream(struct stream *s, struct MHD_Connection *connection);
+
 /* Handlers, one a route or a family of them. */
 api_handler api_get_root, api_get_version, api_patch_vm, api_put_actions;
 api_handler api_get_devices, api_get_device, api_replace_device, api_revive_device;
 api_handler api_get_autopsies, api_get_autopsy;
+api_handler api_get_events, api_inject_fault;
 api_handler api_get_metrics;
 api_handler api_put_section, api_patch_section, api_get_section, api_put_logger, api_get_config;
 

@@ -31,6 +31,9 @@ static void family(const struct metrics *m, const char *name, const char *type, 
 	X("mayfly_slow_total", "counter", slow, "Backend calls that took longer than hang_ms.")    \
 	X("mayfly_poisoned_total", "counter", poisoned,                                            \
 	  "Requests answered with an error because their servers died of them.")                   \
+	X("mayfly_faults_total", "counter", faults, "Faults injected by the API.")                 \
+	X("mayfly_faulty_programs", "gauge", faulty,                                               \
+	  "1: the device programs misbehave when they are told to.")                               \
 	X("mayfly_autopsies_total", "counter", autopsies, "Autopsies written.")                    \
 	X("mayfly_autopsies_skipped_total", "counter", autopsies_skipped,                          \
 	  "Autopsies not begun: too many a minute, or too many waited.")                           \

@@ -35,8 +35,10 @@ const struct api_route api_routes[] = {
 	{ "GET",   "/devices/{id}",         API_BODY_NONE,   api_get_device, NULL },
 	{ "POST",  "/devices/{id}/replace", API_BODY_NONE,   api_replace_device, NULL },
 	{ "POST",  "/devices/{id}/revive",  API_BODY_NONE,   api_revive_device, NULL },
+	{ "POST",  "/devices/{id}/faults",  API_BODY_OBJECT, api_inject_fault, NULL },
 	{ "GET",   "/devices/{id}/autopsies", API_BODY_NONE, api_get_autopsies, NULL },
 	{ "GET",   "/devices/{id}/autopsies/{n}", API_BODY_NONE, api_get_autopsy, NULL },
+	{ "GET",   "/events",               API_BODY_NONE,   api_get_events, NULL },
 };
 /* clang-format on */
 const size_t api_route_count = ARRAY_SIZE(api_routes);

@@ -117,8 +117,9 @@ void coroner_stop(struct coroner *c);
  * wait, or no descriptor. */
 uint64_t coroner_submit(struct coroner *c, const struct autopsy *a, int pid, int pidfd);
 bool coroner_has_read(struct coroner *c, uint64_t ticket);
-/* The next that is done, in the order of submission: its device. CORONER_PENDING: none. */
-enum coroner_result coroner_next(struct coroner *c, char device[DEVICE_ID_MAX + 1]);
+/* The next that is done, in the order of submission: whose. CORONER_PENDING: none. */
+enum coroner_result coroner_next(struct coroner *c, char device[DEVICE_ID_MAX + 1],
+				 uint64_t *generation);
 
 struct autopsy_entry {
 	uint64_t generation;

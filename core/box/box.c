@@ -444,7 +444,7 @@ static void box_quiesce(struct box *box)
 
 static void box_activate(struct box *box)
 {
-	const struct device *dev = box->gen->dev;
+	struct device *dev = box->gen->dev;
 	const struct launch_record *l = &dev->launch[box->lane];
 	union {
 		struct ctl_activate activate;
@@ -460,7 +460,8 @@ static void box_activate(struct box *box)
 		if (dev->refusing)
 			message.activate.queues[i].refuse = CTL_REFUSE_ALL;
 	}
-	message.activate.reg_seq = reg_shadow(box->gen->dev, message.activate.shadow);
+	message.activate.reg_seq = reg_shadow(dev, message.activate.shadow);
+	message.activate.doomed = fault_doomed(dev, box);
 	n = record_give(box, message.bytes + sizeof(message.activate),
 			message.activate.record_bytes);
 	if (channel_send(box, &message, sizeof(message.activate) + n) != 0)

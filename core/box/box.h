@@ -29,6 +29,7 @@
 
 struct supervisor;
 struct device;
+struct news; /* core/box/news.h */
 
 /* One memory epoch as the VMM has it.  map.regions[i].addr is the VMM's own mapping. */
 struct box_memory {
@@ -173,6 +174,8 @@ struct device_status {
 	uint64_t stalls;    /* fences that were overdue */
 	uint64_t slow;      /* times that a backend call took longer than hang_ms */
 	uint64_t poisoned;  /* requests answered with an error because their servers died of them */
+	uint64_t faults;    /* injected (core/box/fault.h) */
+	bool faulty;        /* the programs are the faulty set */
 	uint64_t autopsies; /* written (core/box/autopsy.h) .. */
 	uint64_t autopsies_skipped; /* .. beyond the rate, or too many waited .. */
 	uint64_t autopsies_failed;  /* .. or could not be written */
@@ -191,6 +194,9 @@ int supervisor_create(struct supervisor **out, struct spawner *spawner,
 		      const struct seal_host *host, const struct box_memory *memory);
 /* Kills and reaps every box of every device; devices must have been destroyed. */
 void supervisor_destroy(struct supervisor *sup);
+
+/* What happens is told there, from the next device_create() on. Borrowed, and must outlive it. */
+void supervisor_tell(struct supervisor *sup, struct news *news);
 
 /* Adds a device and begins to make its standby.  0; -EINVAL: the spec makes no sense; -ENOMEM;
  * -ENOTSUP: libseccomp cannot express the policy. */

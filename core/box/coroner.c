@@ -314,7 +314,8 @@ bool coroner_has_read(struct coroner *c, uint64_t ticket)
 	return read;
 }
 
-enum coroner_result coroner_next(struct coroner *c, char device[DEVICE_ID_MAX + 1])
+enum coroner_result coroner_next(struct coroner *c, char device[DEVICE_ID_MAX + 1],
+				 uint64_t *generation)
 {
 	enum coroner_result result = CORONER_PENDING;
 
@@ -324,6 +325,7 @@ enum coroner_result coroner_next(struct coroner *c, char device[DEVICE_ID_MAX + 
 
 		result = slot->result;
 		memcpy(device, slot->autopsy.device, DEVICE_ID_MAX + 1);
+		*generation = slot->autopsy.generation;
 	}
 	pthread_mutex_unlock(&c->lock);
 	return result;

@@ -108,6 +108,7 @@ void device_suspect(struct device *dev, enum replace_reason reason)
 	dev->suspicion = reason;
 	log_warn("%s: generation %llu is suspect: %s", dev->spec.id,
 		 (unsigned long long)dev->active->number, replace_reason_name(reason));
+	device_tell(dev, SUSPECT, .text = replace_reason_name(reason));
 	device_raise(dev, DEVICE_EV_SUSPECT);
 }
 
@@ -125,6 +126,7 @@ void device_box_lost(struct box *box)
 
 	if (box->gen != dev->standby)
 		return;
+	device_tell(dev, STANDBY_LOST, .generation = box->gen->number);
 	generation_retire(dev, &dev->standby);
 	device_raise(dev, DEVICE_EV_LOST);
 }
@@ -212,6 +214,7 @@ static void passage_end(struct device *dev)
 
 	p->live = false;
 	device_sample(dev, &r);
+	device_tell(dev, REPLACED, .replacement = r, .text = replace_reason_name(r.reason));
 	if (dev->spec.hooks != NULL && dev->spec.hooks->replaced != NULL)
 		dev->spec.hooks->replaced(dev->spec.ctx, &r);
 	if (p->request != NULL)
@@ -363,8 +366,11 @@ static void device_do_clear(struct device *dev)
 	dev->refusing = false;
 	dev->death_count = 0;
 	dev->standby_failures = 0;
-	if (dev->spec.hooks != NULL && dev->spec.hooks->reset_done != NULL && !dev->destroying)
-		dev->spec.hooks->reset_done(dev->spec.ctx);
+	if (!dev->destroying) {
+		device_tell(dev, RESET);
+		if (dev->spec.hooks != NULL && dev->spec.hooks->reset_done != NULL)
+			dev->spec.hooks->reset_done(dev->spec.ctx);
+	}
 	device_spawn(dev);
 }
 
@@ -377,6 +383,7 @@ void device_do_break(struct device *dev)
 	/* It serves nothing any more, and has no business with the guest's memory. */
 	if (dev->active != NULL)
 		generation_raise(dev->active, BOX_EV_CONDEMN);
+	device_tell(dev, BROKEN, .text = dev->broken);
 	if (dev->spec.hooks != NULL && dev->spec.hooks->needs_reset != NULL)
 		dev->spec.hooks->needs_reset(dev->spec.ctx, dev->broken);
 }
@@ -442,6 +449,7 @@ static void device_do_offer(struct device *dev)
 static void device_do_stall(struct device *dev)
 {
 	dev->stalls++;
+	device_tell(dev, STALLED);
 	log_warn("%s: the fence is overdue: a sandbox cannot be stopped (slow storage?)",
 		 dev->spec.id);
 }

@@ -215,8 +215,9 @@ static void evidence_harvest(struct supervisor *sup)
 {
 	char id[DEVICE_ID_MAX + 1];
 	enum coroner_result result;
+	uint64_t generation;
 
-	while ((result = coroner_next(sup->coroner, id)) != CORONER_PENDING) {
+	while ((result = coroner_next(sup->coroner, id, &generation)) != CORONER_PENDING) {
 		struct device *dev = sup->devices;
 
 		while (dev != NULL && strcmp(dev->spec.id, id) != 0)
@@ -225,6 +226,8 @@ static void evidence_harvest(struct supervisor *sup)
 			continue;
 		dev->autopsies += result == CORONER_WRITTEN;
 		dev->autopsies_failed += result == CORONER_FAILED;
+		if (result == CORONER_WRITTEN)
+			device_tell(dev, AUTOPSY, .generation = generation);
 	}
 }
 

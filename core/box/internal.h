@@ -33,6 +33,7 @@
 
 #include "core/box/autopsy.h"
 #include "core/box/box.h"
+#include "core/box/news.h"
 #include "core/box/table.h"
 #include "core/loop.h"
 #include "devmodel/abi/message.h"
@@ -196,6 +197,7 @@ struct device {
 	uint16_t audited[BOX_QUEUES_MAX]; /* highest used->idx that was seen and accepted */
 	bool fresh;                       /* the rings begin at 0: first start after a reset */
 	bool starting;                    /* hooks->started is still owed */
+	uint32_t doomed;                  /* fault.c: 1 + the queue whose requests kill; 0: none */
 	bool refusing;                    /* quarantined: what is activated answers with errors */
 	struct poison poison[BOX_QUEUES_MAX];
 
@@ -211,7 +213,7 @@ struct device {
 	uint64_t generations; /* numbers given so far */
 	uint64_t replaced[REPLACE_REASON_COUNT];
 	uint64_t deaths_by_reason[REPLACE_REASON_COUNT];
-	uint64_t cold, stalls, poisoned, slow;
+	uint64_t cold, stalls, poisoned, slow, faults;
 	uint64_t autopsies, autopsies_skipped, autopsies_failed;
 	uint64_t autopsy_due_ns; /* of ration_take() */
 	uint32_t samples;
@@ -226,6 +228,7 @@ struct device {
 
 struct supervisor {
 	struct loop *loop;
+	struct news *news; /* NULL: nobody listens */
 	pthread_t thread;
 	struct spawner *spawner;
 	struct seal_host host;
@@ -235,10 +238,17 @@ struct supervisor {
 	struct loop_source on_spawner;
 	struct coroner *coroner; /* NULL: no autopsies */
 	int autopsy_dir;
+	bool faults_allowed, faulty;
 	uint64_t cookies;
 	pthread_mutex_t lock; /* with `changed`: waiting callers */
 	pthread_cond_t changed;
 };
+
+/* supervisor.c */
+/* Tells who listens: device and, unless given, the active generation are filled in. */
+void device_post(struct device *dev, struct news_event event);
+#define device_tell(dev, KIND, ...)                                                                \
+	device_post(dev, (struct news_event){ .kind = NEWS_##KIND, ##__VA_ARGS__ })
 
 /* box.c */
 void box_raise(struct box *box, enum box_event event);
@@ -327,13 +337,16 @@ void device_suspect(struct device *dev, enum replace_reason reason);
 /* patrol.c */
 void patrol_begin(struct device *dev);
 void patrol_end(struct device *dev);
-/* CPU time used so far, and where it is now. */
-void patrol_look(const struct box *box, uint64_t *cpu_ns, enum suspect_place *place);
+/* CPU time used and waited for so far, and where it is now; the rest of the sample is left alone. */
+void patrol_look(const struct box *box, struct suspect_sample *sample);
 /* Held by the kernel: no deadline counts. */
 bool patrol_is_held(const struct box *box);
 
 /* figures.c */
 void device_sample(struct device *dev, const struct replacement *r);
+
+/* fault.c: for ACTIVATE of a box: 1 + its queue whose first request is to kill it, or 0. */
+uint32_t fault_doomed(struct device *dev, const struct box *box);
 
 /* evidence.c */
 /* Ends `previous`, once its successor serves or none will: after an autopsy, if it is due one. */

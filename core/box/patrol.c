@@ -29,18 +29,37 @@ static uint64_t cpu_time_ns(pid_t pid)
 		       : 0;
 }
 
+/* The beginning of a file of its /proc, terminated. False: there is none. */
+static bool proc_read(const struct box *box, const char *name, char *text, size_t room)
+{
+	cleanup_fd int fd = openat(box->proc_dir, name, O_RDONLY | O_CLOEXEC);
+	const ssize_t n = fd < 0 ? -1 : read(fd, text, room - 1);
+
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	return true;
+}
+
+/* Ready to run, and not given a CPU: the second number of /proc/PID/schedstat. */
+static uint64_t waited_ns(const struct box *box)
+{
+	unsigned long long ns = 0;
+	char text[96];
+
+	if (!proc_read(box, "schedstat", text, sizeof(text)) || sscanf(text, "%*u %llu", &ns) != 1)
+		return 0;
+	return ns;
+}
+
 /* The state letter of /proc/PID/stat, behind the name, which may be anything. */
 static char state_letter(const struct box *box)
 {
 	char text[256];
 	const char *p;
 
-	cleanup_fd int fd = openat(box->proc_dir, "stat", O_RDONLY | O_CLOEXEC);
-	const ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-
-	if (n <= 0)
+	if (!proc_read(box, "stat", text, sizeof(text)))
 		return '?';
-	text[n] = '\0';
 	p = strrchr(text, ')');
 	if (p == NULL || p[1] != ' ')
 		return '?';
@@ -63,23 +82,26 @@ static bool in_backend_call(const struct box *box)
 	       fd < (unsigned long long)l->fd_backend + l->backends;
 }
 
-void patrol_look(const struct box *box, uint64_t *cpu_ns, enum suspect_place *place)
+static enum suspect_place place_of(const struct box *box)
 {
-	*cpu_ns = cpu_time_ns(box->pid);
 	switch (state_letter(box)) {
 	case 'S':
-		*place = in_backend_call(box) ? SUSPECT_BACKEND : SUSPECT_ASLEEP;
-		break;
+		return in_backend_call(box) ? SUSPECT_BACKEND : SUSPECT_ASLEEP;
 	case 'D':
-		*place = SUSPECT_BACKEND;
-		break;
+		return SUSPECT_BACKEND;
 	case 'T':
 	case 't':
-		*place = SUSPECT_ASLEEP;
-		break;
+		return SUSPECT_ASLEEP;
 	default:
-		*place = SUSPECT_RUNNING;
+		return SUSPECT_RUNNING;
 	}
+}
+
+void patrol_look(const struct box *box, struct suspect_sample *sample)
+{
+	sample->cpu_ns = cpu_time_ns(box->pid);
+	sample->waited_ns = waited_ns(box);
+	sample->place = place_of(box);
 }
 
 static bool box_serves(const struct box *box)
@@ -137,7 +159,7 @@ static enum suspect_verdict box_judge(struct box *box)
 		sample.work |= seen->work && dev_kind_is_outward(dev->spec.kind, l->queue_index[i]);
 	}
 	sample.answered = !box->pinged || has_written(box);
-	patrol_look(box, &sample.cpu_ns, &sample.place);
+	patrol_look(box, &sample);
 	return suspect_judge(&box->record, &dev->spec.limits, &sample);
 }
 
@@ -157,6 +179,7 @@ static bool box_patrol(struct box *box)
 		return false;
 	case SUSPECT_SLOW:
 		dev->slow++;
+		device_tell(dev, SLOW);
 		log_warn("%s: its backend is slow: a call takes longer than %u ms", dev->spec.id,
 			 dev->spec.limits.hang_ms);
 		break;
@@ -252,9 +275,8 @@ void patrol_end(struct device *dev)
 
 bool patrol_is_held(const struct box *box)
 {
-	uint64_t cpu_ns;
-	enum suspect_place place;
+	struct suspect_sample now;
 
-	patrol_look(box, &cpu_ns, &place);
-	return place == SUSPECT_BACKEND;
+	patrol_look(box, &now);
+	return now.place == SUSPECT_BACKEND;
 }

@@ -98,6 +98,7 @@ void poison_judge(struct device *dev)
 			continue;
 		p->deaths++; /* told once */
 		dev->poisoned++;
+		device_tell(dev, POISONED, .number = i);
 		log_warn("%s: queue %u: a request that killed %u generations is answered with an"
 			 " error",
 			 dev->spec.id, i, dev->spec.poison_limit);

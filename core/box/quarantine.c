@@ -19,6 +19,7 @@ void device_do_rest(struct device *dev)
 	const uint32_t ms = budget_back_off_ms(budget_deaths(dev), dev->spec.death_budget);
 
 	loop_arm(dev->sup->loop, &dev->rested, now_ns() + ms * NS_PER_MS);
+	device_tell(dev, RESTING, .number = ms);
 	device_spawn(dev);
 }
 
@@ -29,6 +30,7 @@ void device_do_abandon(struct device *dev)
 	loop_disarm(dev->sup->loop, &dev->rested);
 	dev->broken = spent ? "it died too often" : "no standby can be made";
 	log_error("%s: given up: %s", dev->spec.id, dev->broken);
+	device_tell(dev, QUARANTINED, .text = dev->broken);
 	device_do_break(dev);
 	/* An access of a register device is answered by the VMM, which knows no register. */
 	if (spent && dev->spec.guest_memory)
@@ -65,6 +67,7 @@ static void quarantine_lift(struct device *dev)
 	dev->death_count = 0;
 	dev->standby_failures = 0;
 	reg_serve(dev, true);
+	device_tell(dev, REVIVED);
 }
 
 void device_do_revive(struct device *dev)

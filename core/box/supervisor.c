@@ -140,6 +140,11 @@ static void supervisor_init_lock(struct supervisor *sup)
 	pthread_mutex_init(&sup->lock, NULL);
 }
 
+void supervisor_tell(struct supervisor *sup, struct news *news)
+{
+	sup->news = news;
+}
+
 int supervisor_create(struct supervisor **out, struct spawner *spawner,
 		      const struct seal_host *host, const struct box_memory *memory)
 {
@@ -184,6 +189,14 @@ void supervisor_destroy(struct supervisor *sup)
 	pthread_mutex_destroy(&sup->lock);
 	cc_close(&sup->autopsy_dir);
 	free(sup);
+}
+
+void device_post(struct device *dev, struct news_event event)
+{
+	memcpy(event.device, dev->spec.id, sizeof(event.device));
+	if (event.generation == 0 && dev->active != NULL)
+		event.generation = dev->active->number;
+	news_post(dev->sup->news, &event);
 }
 
 /* ---- devices ---- */
@@ -503,6 +516,8 @@ static void call_status(void *arg)
 		.cold = dev->cold,
 		.stalls = dev->stalls,
 		.slow = dev->slow,
+		.faults = dev->faults,
+		.faulty = dev->sup->faulty,
 		.poisoned = dev->poisoned,
 		.autopsies = dev->autopsies,
 		.autopsies_skipped = dev->autopsies_skipped,

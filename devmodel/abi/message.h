@@ -22,7 +22,8 @@
 	X(QUIESCE, 2, "finish what was begun, write the state records, park; value: a nonce")      \
 	X(PING, 3, "answer PONG with the same value")                                              \
 	X(GO, 4,                                                                                   \
-	  "the listener is taken: make the agreed call; during the seal only, without a bell")
+	  "the listener is taken: make the agreed call; during the seal only, without a bell")     \
+	X(FAULT, 5, "misbehave; only to the faulty set of programs, struct ctl_fault (fault.h)")
 
 enum ctl_type {
 #define CTL_ENUM(NAME, number, text) CTL_##NAME = (number),
@@ -54,7 +55,7 @@ struct ctl_activate {
 	struct ctl_queue queues[BOX_QUEUES_MAX]; /* in the order of queue_index */
 	uint8_t shadow[REG_SHADOW_BYTES];        /* register devices: see statepage.h */
 	uint32_t reg_seq;                        /* the last access that was answered */
-	uint32_t pad;
+	uint32_t doomed; /* faulty programs: 1 + the queue whose first request kills; else 0 */
 };
 
 #define CTL_BYTES_MAX (sizeof(struct ctl_activate) + STATE_CLASSES * STATE_RECORD_MAX)

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "devmodel/common/dev.h"
+#include "devmodel/common/faulty.h"
 #include "devmodel/common/mem.h"
 #include "devmodel/common/sys.h"
 #include "snapshot/codec.h"
@@ -154,9 +155,11 @@ static int run_park(struct loop *loop)
 			return -EINVAL; /* a live value out of its range: a bug, and no state */
 		bytes[c] = (uint32_t)n;
 	}
+	faulty_record(dev);
 	if (run_report(dev, REPORT_PARKED, nonce,
 		       CTL_PARKED_BYTES(bytes[STATE_DATA], bytes[STATE_CONTROL])) != 0)
 		return -EPIPE;
+	faulty_parked(dev);
 	for (;;) {
 		const long n = run_receive(loop);
 
@@ -178,7 +181,7 @@ static int run_message(struct loop *loop)
 	case CTL_QUIESCE:
 		return run_park(loop);
 	default:
-		return -EPROTO;
+		return faulty_message(loop->dev, message.bytes, n);
 	}
 }
 
@@ -208,6 +211,7 @@ static int run_serve(struct loop *loop, uint32_t i)
 	if (loop->broken || q->size == 0)
 		return 0;
 	run_busy(dev, q->number + 1u);
+	faulty_serve(q);
 	const enum serve_result served =
 		q->refuse != 0 ? run_refuse(dev, q) : dev->ops->serve(dev, q);
 
@@ -254,6 +258,7 @@ static int run_activate(struct loop *loop, long received)
 	ret = run_records(dev, received);
 	if (ret == 0)
 		ret = run_queues(loop);
+	faulty_doom(dev, message.activate.doomed);
 	dev->shadow = message.activate.shadow;
 	dev->reg_seq = message.activate.reg_seq;
 	if (ret == 0 && dev->ops->activate != NULL)

@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/box/fault.h"
 #include "core/box/autopsy.h"
 #include "tests/host/scene.h"
 #include "tests/rig/inject.h"
@@ -169,7 +170,7 @@ static void test_killed(void **state)
 static void test_crashed(void **state)
 {
 	(void)state;
-	expect_signal(inject_fault, SIGSEGV);
+	expect_signal(hand_fault, SIGSEGV);
 }
 
 static void test_forbidden_call(void **state)
@@ -179,7 +180,7 @@ static void test_forbidden_call(void **state)
 	(void)state;
 	if (!rig.host.listener)
 		skip();
-	assert_int_equal(inject_call(scene_status(s).pid, SYS_getuid), 0);
+	assert_int_equal(hand_call(scene_status(s).pid, SYS_getuid), 0);
 	const struct replacement r = scene_replaced(s, 0);
 	json_t *d = autopsy_after(s, &r);
 

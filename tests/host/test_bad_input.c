@@ -88,7 +88,9 @@ static void test_usage(void **state)
 	ends("--storm-ms x", 2, "--storm-ms: ");
 	ends("--audit-ms -1", 2, "--audit-ms: ");
 	ends("--poison-limit 65", 2, "--poison-limit: 65 is not between 0 and 64");
-	ends("--allow-faults", 2, "--allow-faults: unknown option");
+	ends("--allow-faults --require-seal kernel", 2,
+	     "--allow-faults: not together with --require-seal");
+	ends("--faulty-programs", 2, "--faulty-programs: needs --allow-faults");
 	ends("--cpus 33", 2, "--cpus: 33 is not between 1 and 32");
 	ends("--disk id=a,path=/a --disk id=a,path=/b", 2, "--disk: id: 'a' given twice");
 	ends("--memory 33M,pages=thp", 2, "--memory: size must be a multiple of 2M");

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
+#include "core/box/fault.h"
 #include "tests/host/scene.h"
 #include "tests/rig/inject.h"
 
@@ -50,7 +51,7 @@ static int kill_it(pid_t pid)
 
 static int trap_it(pid_t pid)
 {
-	return inject_call(pid, SYS_getpid);
+	return hand_call(pid, SYS_getpid);
 }
 
 /* COUNT deaths by `end`, each recovered into a standby; fences[] counts what they rested on. */
@@ -104,7 +105,7 @@ static void test_faulted(void **state)
 	uint64_t fences[FENCE_COUNT] = { 0 };
 
 	(void)state;
-	die_often(&config, inject_fault, REPLACE_CRASH, fences);
+	die_often(&config, hand_fault, REPLACE_CRASH, fences);
 }
 
 static void test_forbidden_call(void **state)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "devmodel/abi/policy.h"
+#include "core/box/fault.h"
 #include "tests/host/scene.h"
 #include "tests/rig/inject.h"
 
@@ -74,7 +75,7 @@ static void test_spins(void **state)
 	struct scene *s = open_scene(HANG_MS, 0, true);
 
 	(void)state;
-	assert_int_equal(inject_spin(scene_status(s).pid), 0);
+	assert_int_equal(hand_spin(scene_status(s).pid), 0);
 	expect_one(s, REPLACE_HANG);
 	assert_int_equal(loadrun_progress(&s->run, 100, SCENE_WAIT_MS), 0);
 	scene_close(s);
@@ -231,7 +232,7 @@ static void test_burns(void **state)
 	struct scene *s = open_scene(NEVER_MS, STORM_MS, false);
 
 	(void)state;
-	assert_int_equal(inject_spin(scene_status(s).pid), 0);
+	assert_int_equal(hand_spin(scene_status(s).pid), 0);
 	expect_one(s, REPLACE_STORM);
 	scene_close(s);
 }

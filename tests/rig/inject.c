@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation.  PTRACE_SEIZE and PTRACE_INTERRUPT stop the process without a signal that it
- * could notice.  Found inside a system call, it would have it restarted when let go, with the
- * instruction pointer moved back: orig_rax -1 says that there is none to restart.  The registers
- * are written, and PTRACE_DETACH runs it on.  Its parent is another thread of this process (the
- * supervisor), which may reap it at any moment; so waiting is by looks that reap nothing.
- *
  * A trap is one byte, written through /proc/PID/mem into the program's own copy of the page (which
  * may be read-only and sealed: the kernel lets a debugger): a box that runs meanwhile sees the old
  * instruction or the new one.
@@ -16,84 +10,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ptrace.h>
 #include <sys/uio.h>
-#include <sys/user.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/cc.h"
-
-#define STOP_NS NS_PER_S
-
-/* Waits for the ptrace stop. */
-static int wait_stop(pid_t pid)
-{
-	const uint64_t end = now_ns() + STOP_NS;
-
-	while (now_ns() < end) {
-		siginfo_t info = { 0 };
-
-		if (waitid(P_PID, (id_t)pid, &info,
-			   WSTOPPED | WEXITED | WNOHANG | WNOWAIT | __WALL) != 0)
-			return errno == ECHILD ? -ESRCH : -errno;
-		if (info.si_pid == pid && info.si_code == CLD_TRAPPED)
-			return 0;
-		if (info.si_pid == pid && info.si_code != CLD_STOPPED)
-			return -ESRCH; /* it died first */
-	}
-	return -ETIMEDOUT;
-}
-
-/* Stopped, seized by this thread. */
-static int seize(pid_t pid, struct user_regs_struct *regs)
-{
-	int ret;
-
-	if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) != 0)
-		return -errno;
-	if (ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) != 0)
-		return -errno;
-	ret = wait_stop(pid);
-	if (ret == 0 && ptrace(PTRACE_GETREGS, pid, NULL, regs) != 0)
-		ret = -errno;
-	return ret;
-}
-
-static int release(pid_t pid, struct user_regs_struct *regs)
-{
-	regs->orig_rax = ~0ull;
-	if (ptrace(PTRACE_SETREGS, pid, NULL, regs) != 0)
-		return -errno;
-	return ptrace(PTRACE_DETACH, pid, NULL, NULL) != 0 ? -errno : 0;
-}
-
-int inject_fault(pid_t pid)
-{
-	struct user_regs_struct regs;
-	const int ret = seize(pid, &regs);
-
-	if (ret != 0)
-		return ret;
-	regs.rip = 0;
-	return release(pid, &regs);
-}
-
-int inject_spin(pid_t pid)
-{
-	struct user_regs_struct regs = { 0 };
-	int ret = seize(pid, &regs);
-
-	if (ret != 0)
-		return ret;
-	/* Text is read-only and sealed: a tracer's write gets a copy of the page. */
-	if (ptrace(PTRACE_POKETEXT, pid, regs.rip, 0xfeebul) != 0) /* jmp to itself */
-		return -errno;
-	return release(pid, &regs);
-}
 
 /* The beginning of a program's text, as it is in its memory. */
 struct text {
@@ -128,36 +50,6 @@ static void text_read(pid_t pid, struct text *text)
 	text->start = start;
 	text->bytes = n > 0 ? (size_t)n : 0;
 }
-
-/* Where the program's text has a syscall instruction; 0: nowhere. */
-static uint64_t find_syscall(pid_t pid)
-{
-	static struct text text;
-
-	text_read(pid, &text);
-	const uint8_t *at = memmem(text.code, text.bytes, "\x0f\x05", 2);
-
-	return at != NULL ? text.start + (uint64_t)(at - text.code) : 0;
-}
-
-int inject_call(pid_t pid, long nr)
-{
-	struct user_regs_struct regs;
-	const uint64_t at = find_syscall(pid);
-	int ret;
-
-	if (at == 0)
-		return -ENOEXEC;
-	ret = seize(pid, &regs);
-	if (ret != 0)
-		return ret;
-	regs.rip = at;
-	regs.rax = (uint64_t)nr;
-	regs.rdi = regs.rsi = regs.rdx = regs.r10 = regs.r8 = regs.r9 = 0;
-	return release(pid, &regs);
-}
-
-/* ---- traps ---- */
 
 #define MOV_EAX 0xb8
 #define MOV_BYTES 5 /* opcode, number */

@@ -179,8 +179,9 @@ static enum coroner_result next(struct coroner *c)
 {
 	char device[DEVICE_ID_MAX + 1];
 	enum coroner_result result;
+	uint64_t generation;
 
-	while ((result = coroner_next(c, device)) == CORONER_PENDING)
+	while ((result = coroner_next(c, device, &generation)) == CORONER_PENDING)
 		sem_wait(&told);
 	return result;
 }
