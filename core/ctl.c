@@ -149,17 +149,13 @@ static void show_fault(const json_t *answer)
 /* Time, event, device, generation, then `key=value` of all else. */
 static void show_event(const json_t *answer)
 {
-	static const char *const first[] = { "seq", "t_us", "event", "device", "generation" };
-	const long long us = number(answer, "t_us");
-	const time_t seconds = us / 1000000;
-	struct tm tm;
-	char when[32];
+	static const char *const first[] = {
+		"seq", "t_us", "time", "event", "device", "generation"
+	};
 	const char *key;
 	json_t *value;
 
-	localtime_r(&seconds, &tm);
-	strftime(when, sizeof(when), "%F %T", &tm);
-	printf("%s.%06lld  %-12s %-16s %6lld ", when, us % 1000000, text(answer, "event"),
+	printf("%s  %-12s %-16s %6lld ", text(answer, "time"), text(answer, "event"),
 	       text(answer, "device"), number(answer, "generation"));
 	json_object_foreach((json_t *)answer, key, value)
 	{

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/api/internal.h"
+#include "core/box/autopsy.h"
 #include "core/box/news.h"
 #include "core/cc.h"
 
@@ -43,10 +44,13 @@ static const struct {
 
 static json_t *event_json(const struct news_event *event)
 {
-	json_t *object = json_pack("{s:I, s:I, s:s}", "seq", (json_int_t)event->seq, "t_us",
-				   (json_int_t)event->t_us, "event", names[event->kind]);
+	char time[AUTOPSY_TIME_BYTES];
+	json_t *object;
 	const char *text = keys[event->kind].text, *number = keys[event->kind].number;
 
+	autopsy_time(event->wall_ns, time);
+	object = json_pack("{s:I, s:I, s:s, s:s}", "seq", (json_int_t)event->seq, "t_us",
+			   (json_int_t)event->t_us, "time", time, "event", names[event->kind]);
 	if (event->device[0] != '\0')
 		json_object_set_new(object, "device", json_string(event->device));
 	if (event->generation != 0)

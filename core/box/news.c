@@ -87,7 +87,8 @@ void news_post(struct news *news, const struct news_event *event)
 	kept = &news->kept[news->next % NEWS_KEPT];
 	*kept = *event;
 	kept->seq = news->next++;
-	kept->t_us = (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+	kept->t_us = now_ns() / NS_PER_US;
+	kept->wall_ns = (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 	if (wakes[event->kind])
 		wake_all(news);
 	pthread_mutex_unlock(&news->lock);

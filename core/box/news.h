@@ -41,8 +41,9 @@ enum news_kind {
 };
 
 struct news_event {
-	uint64_t seq;  /* from 1, never reused; set by news_post(), as is .. */
-	uint64_t t_us; /* .. CLOCK_REALTIME */
+	uint64_t seq;     /* from 1, never reused; set by news_post(), as is .. */
+	uint64_t t_us;    /* .. CLOCK_MONOTONIC, and .. */
+	uint64_t wall_ns; /* .. CLOCK_REALTIME */
 	enum news_kind kind;
 	char device[DEVICE_ID_MAX + 1]; /* empty: the VM */
 	uint64_t generation;            /* 0: none */
