@@ -38,6 +38,7 @@ struct loop {
 	pthread_cond_t delivered;
 	struct loop_mail *mail;
 	bool stop;
+	bool ended;
 	bool running;
 	pthread_t thread;
 };
@@ -297,4 +298,28 @@ void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
 	while (!mail.done)
 		pthread_cond_wait(&loop->delivered, &loop->lock);
 	pthread_mutex_unlock(&loop->lock);
+}
+
+bool loop_ask(struct loop *loop, void (*fn)(void *arg), void *arg)
+{
+	struct loop_mail mail = { .fn = fn, .arg = arg };
+
+	pthread_mutex_lock(&loop->lock);
+	const bool asked = !loop->ended;
+
+	if (asked)
+		loop_mail_add(loop, &mail);
+	while (asked && !mail.done)
+		pthread_cond_wait(&loop->delivered, &loop->lock);
+	pthread_mutex_unlock(&loop->lock);
+	return asked;
+}
+
+void loop_end(struct loop *loop)
+{
+	pthread_mutex_lock(&loop->lock);
+	loop->ended = true;
+	pthread_mutex_unlock(&loop->lock);
+	while (loop_awaited(loop))
+		loop_deliver(&loop->wake_source, 0);
 }

@@ -48,4 +48,10 @@ void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg);
  * order of posting.  What was posted and not run when the loop is destroyed never runs. */
 void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);
 
+/* As loop_call(), for threads that outlive the loop's running.  False: it has ended, and fn was not run. */
+bool loop_ask(struct loop *loop, void (*fn)(void *arg), void *arg);
+/* On its thread, when loop_run() will not be called any more: who waits is answered, loop_ask() says no
+ * from now on. */
+void loop_end(struct loop *loop);
+
 #endif

@@ -91,6 +91,26 @@ int option_budget(const struct option *o, const char *text, void *field, struct 
 	return 0;
 }
 
+int option_user(const struct option *o, const char *text, void *field, struct option_error *error)
+{
+	struct run_user *user = field;
+	const char *colon = strchrnul(text, ':');
+	uint64_t uid, gid;
+
+	(void)o;
+	if (option_decimal(text, (size_t)(colon - text), &uid) != 0)
+		return option_fail(error, "'%.40s' is not UID or UID:GID, in numbers", text);
+	gid = uid;
+	if (*colon == ':' && option_decimal(colon + 1, strlen(colon + 1), &gid) != 0)
+		return option_fail(error, "'%.40s' is not UID or UID:GID, in numbers", text);
+	/* The last stands for "leave it" in setresuid(2). */
+	if (uid == 0 || uid >= UINT32_MAX || gid == 0 || gid >= UINT32_MAX)
+		return option_fail(error, "neither can be 0 or above %u", UINT32_MAX - 1);
+	user->uid = (uint32_t)uid;
+	user->gid = (uint32_t)gid;
+	return 0;
+}
+
 static const char *const layer_names[] = {
 #define LAYER_NAME(NAME, name, text) #name,
 	SEAL_LAYERS(LAYER_NAME)

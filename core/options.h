@@ -200,6 +200,10 @@ struct run_budget {
 	uint32_t seconds;
 };
 
+struct run_user {
+	uint32_t uid, gid; /* uid 0: nobody else */
+};
+
 struct run_seal {
 	uint32_t layers; /* bit i: enum seal_layer i must be in force */
 	bool kernel;     /* all that this kernel can do must be */
@@ -264,6 +268,8 @@ struct run_seal {
 	X(REQUIRE_SEAL, "require-seal", "mayfly.supervisor.require_seal", "LAYER,..|kernel|all",   \
 	  NULL, OPTION_OTHER(option_seal, require_seal),                                           \
 	  "refuse to run with less; kernel: all that this kernel can do for this user")            \
+	X(UID, "uid", NULL, "UID[:GID]", NULL, OPTION_OTHER(option_user, user),                    \
+	  "of root: become this user, who need not have an account, before anything is opened")    \
 	X(ALLOW_FAULTS, "allow-faults", NULL, NULL, NULL, OPTION_FLAG(allow_faults),               \
 	  "faults may be injected by the API; not together with --require-seal")                   \
 	X(FAULTY_PROGRAMS, "faulty-programs", NULL, NULL, NULL, OPTION_FLAG(faulty_programs),      \
@@ -299,6 +305,7 @@ struct run_options {
 	struct run_own own[OWN_DEVICE_COUNT];
 	struct run_budget death_budget;
 	struct run_seal require_seal;
+	struct run_user user;
 	bool allow_faults;
 	bool faulty_programs;
 	bool no_reboot;
@@ -346,6 +353,7 @@ enum memory_option {
 option_parse_fn option_endpoint;
 option_parse_fn option_budget;
 option_parse_fn option_seal;
+option_parse_fn option_user;
 
 #define OPTION_SEAL_TEXT_MAX 256
 /* The value that option_seal() reads as this; empty: nothing is required. */

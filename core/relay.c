@@ -25,6 +25,7 @@
 #include <termios.h>
 
 #include "core/cc.h"
+#include "core/confine.h"
 #include "core/unixsock.h"
 
 #define RELAY_LAST_S 2
@@ -247,6 +248,7 @@ static void *relay_writer(void *arg)
 	struct relay *relay = arg;
 	uint8_t *text = relay->from_guest.buffer;
 
+	confine_thread(CONFINE_RELAY);
 	for (;;) {
 		const ssize_t n = read(relay->our_output, text, RELAY_BUFFER);
 

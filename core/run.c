@@ -20,6 +20,7 @@
 #include "core/box/spawn.h"
 #include "core/cc.h"
 #include "core/config.h"
+#include "core/confine.h"
 #include "core/log.h"
 #include "core/programs.h"
 #include "core/relay.h"
@@ -36,6 +37,7 @@ struct run {
 	int state_dir;
 	int pid_file;
 	struct loop_source on_signal;
+	bool root; /* it was, at the start */
 };
 
 static int complain(const char *fmt, const char *what, int ret)
@@ -76,7 +78,7 @@ static int open_log(struct run *run)
 static int state_defaults(struct run *run)
 {
 	struct run_options *o = &run->options;
-	const char *base = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
+	const char *base = run->root ? "/run" : getenv("XDG_RUNTIME_DIR");
 
 	if (o->id[0] == '\0')
 		snprintf(o->id, sizeof(o->id), "vm%d", getpid());
@@ -94,15 +96,16 @@ static int state_defaults(struct run *run)
 	return 0;
 }
 
-/* Each part of the path that is missing, 0700 whatever the umask; the last is the VM's own. */
+/* Each part of the path that is missing, whatever the umask; the last is the VM's own, 0700.  Root's can
+ * be those of several users' VMs. */
 static int make_directories(char *path)
 {
-	const mode_t mask = umask(077);
+	const mode_t mask = umask(geteuid() == 0 ? 066 : 077);
 	int ret = 0;
 
 	for (char *p = strchr(path + 1, '/'); p != NULL && ret == 0; p = strchr(p + 1, '/')) {
 		*p = '\0';
-		ret = mkdir(path, 0700) != 0 && errno != EEXIST ? -errno : 0;
+		ret = mkdir(path, 0777) != 0 && errno != EEXIST ? -errno : 0;
 		*p = '/';
 	}
 	if (ret == 0)
@@ -140,17 +143,44 @@ static int check_directory(const struct run *run)
 	return 0;
 }
 
-static int open_directory(struct run *run)
+/* With a slash behind it a link would be followed. */
+static int make_directory(struct run *run)
 {
 	char *path = run->options.state_dir;
 	int ret;
 
-	/* With a slash behind it a link would be followed. */
 	for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
 		path[n - 1] = '\0';
 	ret = make_directories(path);
+	return ret == 0 ? 0 : complain("cannot make the state directory %s", path, ret);
+}
+
+/* Root's last deeds, where it is to be somebody else: the directory that this user could not make. */
+static int become_user(struct run *run)
+{
+	const struct run_user *user = &run->options.user;
+	const char *path = run->options.state_dir;
+	int ret;
+
+	if (user->uid == 0)
+		return 0;
+	if (!run->root)
+		return complain("%s is for root alone", "--uid", -EPERM);
+	ret = make_directory(run);
+	if (ret == 0 && lchown(path, user->uid, user->gid) != 0)
+		return complain("cannot give the state directory %s away", path, -errno);
+	if (ret == 0)
+		ret = confine_become(user->uid, user->gid);
+	return ret == 0 ? 0 : complain("cannot become the user of %s", "--uid", ret);
+}
+
+static int open_directory(struct run *run)
+{
+	char *path = run->options.state_dir;
+	int ret = make_directory(run);
+
 	if (ret != 0)
-		return complain("cannot make the state directory %s", path, ret);
+		return ret;
 	run->state_dir = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (run->state_dir < 0 && (errno == ENOTDIR || errno == ELOOP))
 		return refuse("%s is no directory (a link is not followed):", path);
@@ -185,10 +215,8 @@ static int write_pid(struct run *run)
 
 static int make_state(struct run *run)
 {
-	int ret = state_defaults(run);
+	int ret = open_directory(run);
 
-	if (ret == 0)
-		ret = open_directory(run);
 	return ret == 0 ? write_pid(run) : ret;
 }
 
@@ -280,13 +308,25 @@ static int load_config(struct run *run)
 	return -EINVAL;
 }
 
+/* Before the first thread. */
+static int confine(void)
+{
+	const char *what = "";
+	const int ret = confine_begin(relay_restore_terminal, &what);
+
+	return ret == 0 ? 0 : complain("cannot %s", what, ret);
+}
+
 static int prepare(struct run *run)
 {
 	int ret = load_config(run);
 
 	if (ret == 0)
+		ret = state_defaults(run);
+	if (ret == 0)
+		ret = become_user(run);
+	if (ret == 0)
 		ret = start_spawner(run);
-
 	if (ret == 0)
 		ret = open_log(run);
 	if (ret == 0)
@@ -297,6 +337,8 @@ static int prepare(struct run *run)
 		ret = take_signals(run);
 	if (ret == 0)
 		ret = vmm_create(&run->vmm, &run->options, &run->spawner, run->loop);
+	if (ret == 0)
+		ret = confine();
 	return ret;
 }
 
@@ -321,6 +363,7 @@ int run_main(const struct run_options *options)
 	if (run == NULL)
 		return EXIT_FAILURE;
 	run->options = *options;
+	run->root = geteuid() == 0;
 	run->log = run->signals = run->state_dir = run->pid_file = -1;
 	run->spawner.socket = run->spawner.pidfd = -1;
 	run->on_signal = (struct loop_source){ on_signal, -1 };
@@ -328,6 +371,8 @@ int run_main(const struct run_options *options)
 		loop_run(run->loop);
 		status = vmm_exit_status(run->vmm);
 	}
+	if (run->loop != NULL)
+		loop_end(run->loop); /* requests that wait for this thread are answered first */
 	api_stop(run->api);
 	vmm_destroy(run->vmm);
 	loop_destroy(run->loop);

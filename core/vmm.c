@@ -305,6 +305,11 @@ uint32_t vmm_epoch(struct vmm *vmm)
 	return epoch;
 }
 
+int vmm_on_main(struct vmm *vmm, void (*fn)(void *arg), void *arg)
+{
+	return loop_ask(vmm->loop, fn, arg) ? 0 : -ECANCELED;
+}
+
 bool vmm_faults_allowed(struct vmm *vmm)
 {
 	return vmm->options.allow_faults; /* never changes */

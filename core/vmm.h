@@ -71,6 +71,10 @@ void vmm_seal(struct vmm *vmm, struct seal_host *host);
 /* The epoch of guest memory; 0: not started. */
 uint32_t vmm_epoch(struct vmm *vmm);
 
+/* From a thread of the API's: runs fn on the loop's thread, which may open files, and waits.  0;
+ * -ECANCELED: the VM is ending, and fn was not run. */
+int vmm_on_main(struct vmm *vmm, void (*fn)(void *arg), void *arg);
+
 /* Given at the start (--allow-faults, --faulty-programs). */
 bool vmm_faults_allowed(struct vmm *vmm);
 

@@ -8,6 +8,7 @@
 #include "core/box/autopsy.h"
 #include "core/box/fault.h"
 #include "core/cc.h"
+#include "core/confine.h"
 #include "core/log.h"
 #include "core/vmm_internal.h"
 
@@ -170,6 +171,8 @@ void vmm_join_loop(void *arg)
 		vmm_device_join_loop(d, vmm->loop, s.every_ms, s.jitter_permille, i,
 				     vmm->device_count);
 	}
+	/* The last of this thread's work that takes more; threads that it was to make are there. */
+	confine_thread(CONFINE_MAIN);
 }
 
 /* The loader's words, with the file that they are about. */

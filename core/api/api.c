@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <microhttpd.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,6 +16,7 @@
 
 #include "core/api/internal.h"
 #include "core/box/news.h"
+#include "core/confine.h"
 #include "core/unixsock.h"
 
 #define BODY_MAX (64u << 10)
@@ -26,7 +28,8 @@
 
 struct api {
 	struct api_state state;
-	struct MHD_Daemon *daemon;
+	struct MHD_Daemon *daemon; /* owns .. */
+	int fd;                    /* .. this, from its start on */
 	char path[OPTION_SOCKET_MAX];
 };
 
@@ -122,30 +125,41 @@ static int fail(struct api *api, const char *path, int ret, struct option_error 
 	return ret;
 }
 
-int api_start(struct api **out, struct vmm *vmm, const char *path, struct option_error *error)
+/* What MHD makes inherits from who asks it. */
+static void *start_daemon(void *arg)
 {
-	struct api *api = calloc(1, sizeof(*api));
-	int fd;
+	struct api *api = arg;
 
-	*out = NULL;
-	if (api == NULL)
-		return fail(api, path, -ENOMEM, error);
-	fd = unixsock_listen(path, BACKLOG, 0);
-	if (fd < 0)
-		return fail(api, path, fd, error);
-	snprintf(api->path, sizeof(api->path), "%s", path);
-	api->state.vmm = vmm;
-	api->state.log = -1;
+	confine_thread(vmm_faults_allowed(api->state.vmm) ? CONFINE_HAND : CONFINE_API);
 	api->daemon =
 		MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
 					 MHD_USE_POLL | MHD_USE_ITC,
-				 0, NULL, NULL, on_request, api, MHD_OPTION_LISTEN_SOCKET, fd,
+				 0, NULL, NULL, on_request, api, MHD_OPTION_LISTEN_SOCKET, api->fd,
 				 MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
 				 MHD_OPTION_CONNECTION_LIMIT, (unsigned int)CONNECTIONS_MAX,
 				 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)IDLE_S,
 				 MHD_OPTION_END);
+	return NULL;
+}
+
+int api_start(struct api **out, struct vmm *vmm, const char *path, struct option_error *error)
+{
+	struct api *api = calloc(1, sizeof(*api));
+	pthread_t starter;
+
+	*out = NULL;
+	if (api == NULL)
+		return fail(api, path, -ENOMEM, error);
+	api->fd = unixsock_listen(path, BACKLOG, 0);
+	if (api->fd < 0)
+		return fail(api, path, api->fd, error);
+	snprintf(api->path, sizeof(api->path), "%s", path);
+	api->state.vmm = vmm;
+	api->state.log = -1;
+	if (pthread_create(&starter, NULL, start_daemon, api) == 0)
+		pthread_join(starter, NULL);
 	if (api->daemon == NULL) {
-		close(fd);
+		close(api->fd);
 		unlink(path);
 		return fail(api, path, -ENOMEM, error);
 	}

@@ -96,11 +96,16 @@ static int open_log(struct api_call *call, const struct run_options *options,
 	return 0;
 }
 
-void api_put_logger(struct api_call *call)
+static void put_logger(struct api_call *call)
 {
 	struct change put = { .apply = config_patch, .effect = open_log };
 
 	configure(call, &put);
+}
+
+void api_put_logger(struct api_call *call)
+{
+	api_on_main(call, put_logger);
 }
 
 /* ---- reading ---- */

@@ -149,12 +149,12 @@ void api_get_device(struct api_call *call)
 
 void api_add_replacement(json_t *object, const struct replacement *r)
 {
-	json_t *members = json_pack(
-		"{s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I}", "from", (json_int_t)r->from, "to",
-		(json_int_t)r->to, "kind", r->planned ? "handoff" : "recovery", "fence",
-		fence_name(r->fence), "start", r->carried ? "carried" : "clean", "drain_us",
-		(json_int_t)r->drain_us, "switch_us", (json_int_t)r->switch_us, "in_flight",
-		(json_int_t)r->in_flight);
+	json_t *members =
+		json_pack("{s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I}", "from", (json_int_t)r->from,
+			  "to", (json_int_t)r->to, "kind", r->planned ? "handoff" : "recovery",
+			  "fence", fence_name(r->fence), "start", r->carried ? "carried" : "clean",
+			  "drain_us", (json_int_t)r->drain_us, "switch_us",
+			  (json_int_t)r->switch_us, "in_flight", (json_int_t)r->in_flight);
 
 	json_object_update(object, members);
 	json_decref(members);

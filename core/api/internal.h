@@ -79,6 +79,9 @@ unsigned int api_status_of(int ret);
 /* The body's member if it is a string, and the only member; else answers 400 and returns NULL. */
 const char *api_only_string(struct api_call *call, const char *key);
 
+/* A handler that opens files: runs it where that is allowed. */
+void api_on_main(struct api_call *call, api_handler *handler);
+
 /* The device that the path names; else answers 404. */
 bool api_find_device(struct api_call *call, struct vmm_device_info *info);
 

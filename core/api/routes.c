@@ -87,6 +87,26 @@ void api_fault(struct api_call *call, unsigned int status, const char *fmt, ...)
 	answer_json(call, status, json_pack("{s:o}", "fault_message", message));
 }
 
+struct main_call {
+	struct api_call *call;
+	api_handler *handler;
+};
+
+static void run_handler(void *arg)
+{
+	const struct main_call *c = arg;
+
+	c->handler(c->call);
+}
+
+void api_on_main(struct api_call *call, api_handler *handler)
+{
+	struct main_call c = { call, handler };
+
+	if (vmm_on_main(call->vmm, run_handler, &c) != 0)
+		api_fault(call, MHD_HTTP_CONFLICT, "the VM is ending");
+}
+
 unsigned int api_status_of(int ret)
 {
 	if (ret == -EBUSY || ret == -ECANCELED)

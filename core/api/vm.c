@@ -119,10 +119,11 @@ static void action_flush_metrics(struct api_call *call)
 static const struct {
 	const char *type;
 	api_handler *act;
+	bool opens; /* files */
 } actions[] = {
-	{ "InstanceStart", action_start },
-	{ "SendCtrlAltDel", action_power_button },
-	{ "FlushMetrics", action_flush_metrics },
+	{ "InstanceStart", action_start, true },
+	{ "SendCtrlAltDel", action_power_button, false },
+	{ "FlushMetrics", action_flush_metrics, true },
 };
 
 void api_put_actions(struct api_call *call)
@@ -133,7 +134,10 @@ void api_put_actions(struct api_call *call)
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
 		if (strcmp(actions[i].type, type) == 0) {
-			actions[i].act(call);
+			if (actions[i].opens)
+				api_on_main(call, actions[i].act);
+			else
+				actions[i].act(call);
 			return;
 		}
 	}

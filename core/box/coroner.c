@@ -19,6 +19,7 @@
 
 #include "core/box/autopsy.h"
 #include "core/cc.h"
+#include "core/confine.h"
 #include "core/log.h"
 
 #define SLOTS 16
@@ -227,6 +228,7 @@ static void *coroner_main(void *arg)
 {
 	struct coroner *c = arg;
 
+	confine_thread(CONFINE_CORONER);
 	pthread_mutex_lock(&c->lock);
 	for (;;) {
 		while (c->work == c->head && !c->end)

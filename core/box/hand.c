@@ -22,6 +22,7 @@
 
 #define JMP_ITSELF 0xfeebul /* little-endian: the first byte comes first */
 #define SYSCALL 0x050ful
+#define SYSCALL_BYTES 2
 
 static int wait_stop(pid_t pid)
 {
@@ -50,7 +51,10 @@ static int change(pid_t pid, unsigned long code, bool lost, unsigned long rax)
 
 	if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) != 0)
 		return -errno;
-	if (code != 0 && ptrace(PTRACE_POKETEXT, pid, regs.rip, code) != 0)
+	/* Within a system call, the instruction that made it is there already. */
+	if (code == SYSCALL && (long)regs.orig_rax >= 0)
+		regs.rip -= SYSCALL_BYTES;
+	else if (code != 0 && ptrace(PTRACE_POKETEXT, pid, regs.rip, code) != 0)
 		return -errno;
 	if (lost)
 		regs.rip = 0;

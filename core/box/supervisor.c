@@ -13,6 +13,7 @@
 
 #include "core/box/internal.h"
 #include "core/cc.h"
+#include "core/confine.h"
 #include "core/log.h"
 #include "devmodel/abi/policy.h"
 
@@ -117,6 +118,7 @@ static void *supervisor_main(void *arg)
 {
 	struct supervisor *sup = arg;
 
+	confine_thread(CONFINE_SUPERVISOR);
 	loop_run(sup->loop);
 	return NULL;
 }

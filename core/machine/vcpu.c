@@ -29,6 +29,7 @@
 #include <sys/mman.h>
 
 #include "core/cc.h"
+#include "core/confine.h"
 #include "core/log.h"
 #include "core/machine/cpuid.h"
 #include "core/machine/vcpu_state.h"
@@ -239,6 +240,7 @@ static void *vcpu_thread(void *arg)
 {
 	struct vcpu *cpu = arg;
 
+	confine_thread(CONFINE_VCPU);
 	while (vcpu_wait(cpu))
 		vcpu_run(cpu);
 	return NULL;

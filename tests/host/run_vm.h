@@ -61,7 +61,7 @@ static struct {
 		}                                                                                  \
 	} while (0)
 
-static const char *in_dir(const char *name)
+static inline const char *in_dir(const char *name)
 {
 	static char path[8][PATH_MAX];
 	static unsigned int next;
@@ -73,7 +73,7 @@ static const char *in_dir(const char *name)
 
 /* ---- the process ---- */
 
-static void vm_exec(int in, int out, char *words)
+static inline void vm_exec(int in, int out, char *words)
 {
 	struct rlimit core;
 	char mayfly[PATH_MAX], *argv[MAYFLY_WORDS_MAX + 2] = { mayfly };
@@ -98,7 +98,8 @@ static void vm_exec(int in, int out, char *words)
 }
 
 /* `mayfly run WORDS`, with in and out (-1: /dev/null), in this test's directory. */
-__attribute__((format(printf, 3, 4))) static void vm_start(int in, int out, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static inline void vm_start(int in, int out, const char *fmt,
+								  ...)
 {
 	cleanup_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	char words[2048] = "run ";
@@ -117,7 +118,7 @@ __attribute__((format(printf, 3, 4))) static void vm_start(int in, int out, cons
 	assert_true(vm.pid > 0);
 }
 
-static const char *vm_errors(void)
+static inline const char *vm_errors(void)
 {
 	static char text[4096];
 	const ssize_t n = pread(vm.err, text, sizeof(text) - 1, 0);
@@ -126,7 +127,7 @@ static const char *vm_errors(void)
 	return text;
 }
 
-static bool vm_reaped(void)
+static inline bool vm_reaped(void)
 {
 	if (waitpid(vm.pid, &vm.status, WNOHANG) != vm.pid)
 		return false;
@@ -135,13 +136,13 @@ static bool vm_reaped(void)
 }
 
 /* The exit status; of a signal 128 and its number. */
-static int vm_wait(void)
+static inline int vm_wait(void)
 {
 	AWAIT(vm_reaped());
 	return WIFEXITED(vm.status) ? WEXITSTATUS(vm.status) : 128 + WTERMSIG(vm.status);
 }
 
-static int vm_end(int signal_number)
+static inline int vm_end(int signal_number)
 {
 	assert_int_equal(kill(vm.pid, signal_number), 0);
 	return vm_wait();
@@ -153,7 +154,7 @@ static int vm_end(int signal_number)
 
 /* ---- what can be seen ---- */
 
-static const char *file_text(const char *name)
+static inline const char *file_text(const char *name)
 {
 	static char text[TEXT_MAX];
 	cleanup_fd int fd = open(in_dir(name), O_RDONLY | O_CLOEXEC);
@@ -163,7 +164,7 @@ static const char *file_text(const char *name)
 	return text;
 }
 
-static unsigned int file_count(const char *name, const char *what)
+static inline unsigned int file_count(const char *name, const char *what)
 {
 	unsigned int n = 0;
 
@@ -172,21 +173,21 @@ static unsigned int file_count(const char *name, const char *what)
 	return n;
 }
 
-static unsigned int file_mode(const char *name)
+static inline unsigned int file_mode(const char *name)
 {
 	struct stat st;
 
 	return lstat(in_dir(name), &st) == 0 ? st.st_mode & 07777 : 0;
 }
 
-static bool file_there(const char *name)
+static inline bool file_there(const char *name)
 {
 	struct stat st;
 
 	return lstat(in_dir(name), &st) == 0;
 }
 
-static void file_write(const char *name, const void *data, size_t bytes)
+static inline void file_write(const char *name, const void *data, size_t bytes)
 {
 	cleanup_fd int fd = open(in_dir(name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
@@ -194,7 +195,7 @@ static void file_write(const char *name, const void *data, size_t bytes)
 }
 
 /* Reads until the text has come, as it is and nothing else. */
-static void fd_expect(int fd, const char *want)
+static inline void fd_expect(int fd, const char *want)
 {
 	const uint64_t end = now_ns() + WAIT_S * NS_PER_S;
 	char text[256] = "";
@@ -220,7 +221,7 @@ struct pty {
 	struct termios before;
 };
 
-static void pty_open(struct pty *p)
+static inline void pty_open(struct pty *p)
 {
 	p->master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 	assert_true(p->master >= 0);
@@ -232,13 +233,13 @@ static void pty_open(struct pty *p)
 	assert_true(p->before.c_lflag & ICANON);
 }
 
-static void pty_close(struct pty *p)
+static inline void pty_close(struct pty *p)
 {
 	close(p->slave);
 	close(p->master);
 }
 
-static bool pty_raw(const struct pty *p)
+static inline bool pty_raw(const struct pty *p)
 {
 	struct termios now;
 
@@ -246,7 +247,7 @@ static bool pty_raw(const struct pty *p)
 	return (now.c_lflag & (ICANON | ECHO | ISIG)) == 0;
 }
 
-static void assert_pty_restored(const struct pty *p, const char *after)
+static inline void assert_pty_restored(const struct pty *p, const char *after)
 {
 	struct termios now;
 
@@ -257,7 +258,7 @@ static void assert_pty_restored(const struct pty *p, const char *after)
 }
 
 /* Until it takes no more. */
-static void fill(int fd)
+static inline void fill(int fd)
 {
 	static const char text[512];
 	size_t n = sizeof(text);
@@ -271,7 +272,7 @@ static void fill(int fd)
 
 /* ---- sockets ---- */
 
-static int connect_to(const char *name)
+static inline int connect_to(const char *name)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -282,7 +283,7 @@ static int connect_to(const char *name)
 	return fd;
 }
 
-static bool answers(const char *name)
+static inline bool answers(const char *name)
 {
 	cleanup_fd int fd = connect_to(name);
 
@@ -291,7 +292,7 @@ static bool answers(const char *name)
 
 /* ---- around a test ---- */
 
-static int vm_setup(void **state)
+static inline int vm_setup(void **state)
 {
 	const size_t bytes = (uintptr_t)run_guest_end - (uintptr_t)run_guest;
 	static uint8_t file[KERNELFILE_BZ_HEAD + 4096];
@@ -324,7 +325,7 @@ static void empty(const char *path)
 	closedir(dir);
 }
 
-static int vm_teardown(void **state)
+static inline int vm_teardown(void **state)
 {
 	(void)state;
 	if (vm.pid != 0) {

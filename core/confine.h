@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VMM's own seal: what each of its threads may ask of the kernel once it has begun its work, so that
+ * a hole in the VMM is bounded, too.  confine_rules.c has the rules; docs/threat-model.md says what they
+ * are worth.  Nothing here has an effect before confine_begin(), so that tests and tools which link
+ * parts of the VMM are not confined.
+ */
+#ifndef MAYFLY_CORE_CONFINE_H
+#define MAYFLY_CORE_CONFINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* NAME, the thread's name, what it does. */
+#define CONFINE_ROLES(X)                                                                           \
+	X(VCPU, "vcpu", "runs the guest and answers its exits")                                    \
+	X(SUPERVISOR, "supervisor", "makes, inspects, fences and ends device processes")           \
+	X(CORONER, "coroner", "reads stacks of the fenced, writes autopsies")                      \
+	X(RELAY, "relay", "takes a guest's output to where it leads")                              \
+	X(API, "api", "HTTP and JSON of whoever may connect")                                      \
+	X(HAND, "hand", "the same where faults may be injected (--allow-faults)")                  \
+	X(MAIN, "main", "the loop, once the guest runs: relays, schedules, resets, the end")
+
+enum confine_role {
+#define CONFINE_ROLE_ENUM(NAME, name, text) CONFINE_##NAME,
+	CONFINE_ROLES(CONFINE_ROLE_ENUM)
+#undef CONFINE_ROLE_ENUM
+		CONFINE_ROLE_COUNT
+};
+
+#define CONFINE_ARGS 2
+
+/* A call that roles may make: each of `args` holds where (argument & mask) == value. */
+struct confine_rule {
+	uint16_t nr;
+	uint16_t roles; /* bit i: enum confine_role i */
+	uint8_t arg_count;
+	struct {
+		uint8_t index;
+		uint64_t mask, value;
+	} args[CONFINE_ARGS];
+};
+
+extern const struct confine_rule confine_rules[];
+extern const size_t confine_rule_count;
+
+struct sock_filter;
+
+/* A role's filter; free()d by the caller. Their number, or -errno of libseccomp. */
+int confine_compile(enum confine_role role, struct sock_filter **filter);
+
+/* Becomes this user and group, for good, with no other group but the one of /dev/kvm.  Before any
+ * thread. Of root only: 0 or -errno. */
+int confine_become(uid_t uid, gid_t gid);
+
+/* Before any thread, after all other signal handlers: no privileges from now on but those that root's VMM
+ * needs for what is another user's (docs/threat-model.md), and none to be gained by exec.  Filters are
+ * made, for threads that begin after this.  last: async-signal-safe, before a forbidden call ends the
+ * process.  0, or -errno with *what naming the step (static text). */
+int confine_begin(void (*last)(void), const char **what);
+
+/* The calling thread, and those that it makes, from here on.  Also names it, confined or not.  Never
+ * fails: a thread that cannot be confined ends the process. */
+void confine_thread(enum confine_role role);
+
+#endif
