@@ -96,11 +96,11 @@ static int state_defaults(struct run *run)
 	return 0;
 }
 
-/* Each part of the path that is missing, whatever the umask; the last is the VM's own, 0700.  Root's can
- * be those of several users' VMs. */
-static int make_directories(char *path)
+/* Each part of the path that is missing, whatever the umask; the last is the VM's own, 0700.  shared: of
+ * the others somebody else has to find the way. */
+static int make_directories(char *path, bool shared)
 {
-	const mode_t mask = umask(geteuid() == 0 ? 066 : 077);
+	const mode_t mask = umask(shared ? 066 : 077);
 	int ret = 0;
 
 	for (char *p = strchr(path + 1, '/'); p != NULL && ret == 0; p = strchr(p + 1, '/')) {
@@ -151,7 +151,7 @@ static int make_directory(struct run *run)
 
 	for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
 		path[n - 1] = '\0';
-	ret = make_directories(path);
+	ret = make_directories(path, run->options.user.uid != 0);
 	return ret == 0 ? 0 : complain("cannot make the state directory %s", path, ret);
 }
 
