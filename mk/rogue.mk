@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-# Rogue device programs (tests/rig/rogue), for tests/host/test_adversary: as a directory that
-# MAYFLY_PROGRAMS can name, with a release rng beside the rogue blk.
+# Rogue device programs (tests/rig/rogue), for tests/host/test_adversary and test_takeover: as a
+# directory that MAYFLY_PROGRAMS can name, with a release rng beside the rogue blk.
 
-ROGUE_SRCS := tests/rig/rogue/run.c tests/rig/rogue/act.c devmodel/blk/dev.c $(DEV_START) \
+ROGUE_SRCS := $(wildcard tests/rig/rogue/*.c) devmodel/blk/dev.c $(DEV_START) \
 	$(filter-out devmodel/common/run.c,$(DEV_COMMON))
 ROGUES := $(O)/rogue/blk/mayfly-blk $(O)/rogue/blk/mayfly-rng
 
-$(O)/rogue/blk/mayfly-blk: $(ROGUE_SRCS:%.c=$(O)/free/%.o)
+# The release main loop beside the rogue's: an honest blk has to be the same program.
+$(O)/free/tests/rig/rogue/release_run.o: devmodel/common/run.c mk/flags.mk mk/rogue.mk
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(FREE) -Ddev_run=rogue_release_run -ffunction-sections -fdata-sections -c -o $@ $<
+
+$(O)/rogue/blk/mayfly-blk: $(ROGUE_SRCS:%.c=$(O)/free/%.o) $(O)/free/tests/rig/rogue/release_run.o
 	$(call say,LD)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FREE_LD) -o $@ $(filter %.o,$^)
@@ -15,4 +21,4 @@ $(O)/rogue/blk/mayfly-rng: $(O)/dev/mayfly-rng
 	@mkdir -p $(@D)
 	$(Q)cp $< $@
 
-$(O)/tests/host/test_adversary: | $(ROGUES)
+$(O)/tests/host/test_adversary $(O)/tests/host/test_takeover: | $(ROGUES)

@@ -104,7 +104,6 @@ static int make_image(const struct boxrig_blk_config *c, uint64_t bytes)
 static struct device_spec make_spec(const struct boxrig_blk_config *c, const struct boxrig_blk *blk)
 {
 	struct device_spec spec = {
-		.id = "disk0",
 		.kind = c->as_kind ? c->kind : DEV_KIND_BLK,
 		.queues = blk->queues,
 		.lanes = c->lanes != 0 ? c->lanes : 1,
@@ -128,7 +127,9 @@ static struct device_spec make_spec(const struct boxrig_blk_config *c, const str
 		BLK_FLUSH | (c->readonly ? BLK_READONLY : 0) | (c->direct ? BLK_DIRECT : 0);
 	spec.config.blk.align = c->direct ? 512 : 1;
 	spec.config.blk.ops = c->ops;
-	memcpy(spec.config.blk.id, "mayfly-rig", 10);
+	snprintf(spec.id, sizeof(spec.id), "%s", c->name != NULL ? c->name : "disk0");
+	snprintf(spec.config.blk.id, sizeof(spec.config.blk.id), "%s",
+		 c->name != NULL ? c->name : "mayfly-rig");
 	return spec;
 }
 

@@ -32,6 +32,7 @@ int boxrig_supervise(struct boxrig *rig);
 void boxrig_stop(struct boxrig *rig);
 
 struct boxrig_blk_config {
+	const char *name; /* of the device; NULL: disk0 */
 	uint64_t bytes;   /* of the image; 0: 64 MiB */
 	const char *dir;  /* of the image; NULL: a memfd */
 	bool image_given; /* use and own `image`, of `bytes` bytes, instead */

@@ -18,8 +18,7 @@ static uint8_t *record_of(const struct rogue *r)
 	return r->dev->page->record[STATE_DATA];
 }
 
-/* The record as a release program writes it; its length. */
-static uint32_t write_record(struct rogue *r)
+uint32_t rogue_write_record(struct rogue *r)
 {
 	struct dev *dev = r->dev;
 
@@ -30,13 +29,12 @@ static uint32_t write_record(struct rogue *r)
 	return n < 0 ? 0 : (uint32_t)n;
 }
 
-static void say_parked(struct rogue *r, uint32_t bytes, uint32_t more)
+void rogue_say_parked(struct rogue *r, uint32_t bytes, uint32_t more)
 {
 	rogue_report(r, REPORT_PARKED, r->nonce, CTL_PARKED_BYTES(bytes, more));
 }
 
-/* Where a box that parks ends. */
-static int wait_for_ever(struct rogue *r)
+int rogue_wait_for_ever(struct rogue *r)
 {
 	long n;
 
@@ -75,7 +73,7 @@ static void act_kicks(struct rogue *r)
 
 static void act_kicks_on(struct rogue *r)
 {
-	say_parked(r, write_record(r), 0);
+	rogue_say_parked(r, rogue_write_record(r), 0);
 	for (;;)
 		take_kicks(r);
 }
@@ -115,7 +113,7 @@ static void write_elements(struct rogue *r, uint32_t value)
 
 static void act_used_on(struct rogue *r)
 {
-	say_parked(r, write_record(r), 0);
+	rogue_say_parked(r, rogue_write_record(r), 0);
 	for (uint32_t i = 0;; i++) {
 		write_elements(r, i);
 		move_used(r, (uint16_t)(i & 1 ? 3 : 0xfffe)); /* forth and back */
@@ -129,7 +127,7 @@ static void act_elements(struct rogue *r)
 
 static void act_parks_twice(struct rogue *r)
 {
-	say_parked(r, write_record(r), 0);
+	rogue_say_parked(r, rogue_write_record(r), 0);
 }
 
 static void act_empty(struct rogue *r)
@@ -172,7 +170,7 @@ static void act_deaf(struct rogue *r)
 
 static void act_lies(struct rogue *r)
 {
-	say_parked(r, write_record(r), 0);
+	rogue_say_parked(r, rogue_write_record(r), 0);
 	act_deaf(r);
 }
 
@@ -205,43 +203,43 @@ static void act_exits(struct rogue *r)
 /* These park by themselves: with what they say of their record. */
 static void act_garbage(struct rogue *r)
 {
-	const uint32_t bytes = write_record(r);
+	const uint32_t bytes = rogue_write_record(r);
 
 	for (uint32_t i = 0; i < bytes; i++)
 		record_of(r)[i] = (uint8_t)(i * 37 + 11);
-	say_parked(r, bytes, 0);
-	wait_for_ever(r);
+	rogue_say_parked(r, bytes, 0);
+	rogue_wait_for_ever(r);
 }
 
 /* The first field is a 64-bit number of at most INT64_MAX. */
 static void act_range(struct rogue *r)
 {
-	const uint32_t bytes = write_record(r);
+	const uint32_t bytes = rogue_write_record(r);
 
 	record_of(r)[STATE_WIRE_HEADER + 7] = 0xff;
-	say_parked(r, bytes, 0);
-	wait_for_ever(r);
+	rogue_say_parked(r, bytes, 0);
+	rogue_wait_for_ever(r);
 }
 
 static void act_long(struct rogue *r)
 {
-	write_record(r);
-	say_parked(r, STATE_RECORD_MAX, 0);
-	wait_for_ever(r);
+	rogue_write_record(r);
+	rogue_say_parked(r, STATE_RECORD_MAX, 0);
+	rogue_wait_for_ever(r);
 }
 
 static void act_length(struct rogue *r)
 {
-	write_record(r);
-	say_parked(r, STATE_RECORD_MAX + 1, UINT32_MAX);
-	wait_for_ever(r);
+	rogue_write_record(r);
+	rogue_say_parked(r, STATE_RECORD_MAX + 1, UINT32_MAX);
+	rogue_wait_for_ever(r);
 }
 
 /* rogue_act() has read nothing yet.  Who is stopped by a signal as this read returns looks as if it
  * were in it, with nothing left to read. */
 static void act_unread(struct rogue *r)
 {
-	say_parked(r, write_record(r), 0);
+	rogue_say_parked(r, rogue_write_record(r), 0);
 	rogue_receive(r);
 	spin(r);
 }
@@ -249,7 +247,7 @@ static void act_unread(struct rogue *r)
 /* The same look, with QUIESCE read first. */
 static void act_no_bytes(struct rogue *r)
 {
-	say_parked(r, write_record(r), 0);
+	rogue_say_parked(r, rogue_write_record(r), 0);
 	for (;;) {
 		rogue_beat(r);
 		sys_read(r->dev->launch->fd_control, r->sector, 0);
@@ -271,7 +269,7 @@ static void (*const acts[ROGUE_BEHAVIOUR_COUNT])(struct rogue *) = {
 	[ROGUE_EXITS] = act_exits,           [ROGUE_GARBAGE] = act_garbage,
 	[ROGUE_RANGE] = act_range,           [ROGUE_LONG] = act_long,
 	[ROGUE_LENGTH] = act_length,         [ROGUE_UNREAD] = act_unread,
-	[ROGUE_NO_BYTES] = act_no_bytes,
+	[ROGUE_NO_BYTES] = act_no_bytes,     [ROGUE_RANDOM] = act_honest,
 };
 /* clang-format on */
 
@@ -285,6 +283,6 @@ int rogue_act(struct rogue *r)
 		return -EPIPE;
 	__atomic_fetch_add(&r->slot->misdeeds, behaviour != ROGUE_HONEST, __ATOMIC_RELAXED);
 	acts[behaviour](r);
-	say_parked(r, write_record(r), 0);
-	return wait_for_ever(r);
+	rogue_say_parked(r, rogue_write_record(r), 0);
+	return rogue_wait_for_ever(r);
 }

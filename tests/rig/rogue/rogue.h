@@ -4,6 +4,9 @@
  * should, and watches for others that do; what it does then, a test chooses by the page that both
  * see in guest memory.  NAME, what it does.
  *
+ * RANDOM is taken over from the start: each activation takes the next sequence number, which is the
+ * seed of what it does, until there are no more; then it serves, as it should.
+ *
  * Each generation counts every step it takes in its place of `beats`, and an active one looks at
  * the places of all others: a step there is a fenced generation that was not fenced.
  */
@@ -11,6 +14,8 @@
 #define MAYFLY_RIG_ROGUE_ROGUE_H
 
 #include <stdint.h>
+
+#include "tests/rig/rogue/deeds.h"
 
 #define ROGUE_BEHAVIOURS(X)                                                                        \
 	X(HONEST, "parks")                                                                         \
@@ -39,7 +44,8 @@
 	X(LONG, "parks and says that its record is a page long")                                   \
 	X(LENGTH, "says that it parked with a record longer than can be")                          \
 	X(UNREAD, "says that it parked, then reads QUIESCE, and spins")                            \
-	X(NO_BYTES, "says that it parked, and reads no bytes of what is not there, on and on")
+	X(NO_BYTES, "says that it parked, and reads no bytes of what is not there, on and on")     \
+	X(RANDOM, "from activation on plays a random sequence of deeds: deeds.h")
 
 enum rogue_behaviour {
 #define ROGUE_ENUM(NAME, text) ROGUE_##NAME,
@@ -63,10 +69,24 @@ struct rogue_slot {
 	uint64_t two_active;  /* steps of another generation that an active one saw */
 	uint64_t two_writing; /* the same, of its mark in the image's last sector */
 	uint64_t beats[ROGUE_BEATS];
+	uint64_t sequence; /* RANDOM: the last that was begun */
+	uint64_t honest;   /* RANDOM: the last generation that had none to play */
+};
+
+/* What all that play at random have in common. */
+struct rogue_dice {
+	/* The test writes. */
+	uint64_t limit;      /* the sequences below this are to be played */
+	uint64_t wild_gpa;   /* guest memory that they may write into, .. */
+	uint64_t wild_bytes; /* .. behind which is nothing that anybody uses */
+	/* The programs write. */
+	uint64_t next;                    /* sequence */
+	uint64_t deeds[ROGUE_DEED_COUNT]; /* done */
 };
 
 struct rogue_page {
 	struct rogue_slot slots[ROGUE_SLOTS];
+	struct rogue_dice dice;
 };
 
 _Static_assert(sizeof(struct rogue_page) <= 4096, "one page");

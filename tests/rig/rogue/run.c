@@ -53,7 +53,7 @@ static void watch_begin(struct rogue *r)
 		r->seen[i] = __atomic_load_n(&r->slot->beats[i], __ATOMIC_RELAXED);
 }
 
-static void watch_others(struct rogue *r)
+void rogue_watch(struct rogue *r)
 {
 	for (uint32_t i = 0; i < ROGUE_BEATS; i++) {
 		const uint64_t now = __atomic_load_n(&r->slot->beats[i], __ATOMIC_RELAXED);
@@ -103,7 +103,7 @@ int rogue_serve(struct rogue *r)
 	return busy;
 }
 
-static bool bell_rings(const struct rogue *r)
+bool rogue_bell_rings(const struct rogue *r)
 {
 	return (int32_t)(__atomic_load_n(&r->dev->page->bell, __ATOMIC_ACQUIRE) - r->heard) > 0;
 }
@@ -116,12 +116,12 @@ long rogue_receive(struct rogue *r)
 		n = sys_read(r->dev->launch->fd_control, message.bytes, sizeof(message));
 	while (n == -EINTR);
 	r->heard++;
+	r->type = message.header.type;
 	r->nonce = message.header.value;
 	return n <= 0 ? -EPIPE : n;
 }
 
-/* Sleeps until there is a kick or a message. */
-static void rogue_sleep(struct rogue *r)
+void rogue_sleep(struct rogue *r)
 {
 	const struct launch_record *l = r->dev->launch;
 	struct pollfd fds[1 + BOX_QUEUES_MAX];
@@ -179,6 +179,12 @@ static struct rogue_slot *find_slot(const struct launch_record *l, uint64_t used
 	return NULL;
 }
 
+static bool is_random(const struct rogue *r)
+{
+	return __atomic_load_n(&r->slot->behaviour, __ATOMIC_RELAXED) == ROGUE_RANDOM;
+}
+
+/* One that plays at random takes rings as it finds them: others of its kind were there before. */
 static int activate(struct rogue *r)
 {
 	struct dev *dev = r->dev;
@@ -199,14 +205,20 @@ static int activate(struct rogue *r)
 		q->number = l->queue_index[i];
 		q->fd_kick = l->fd_kick + (int)i;
 		q->fd_call = l->fd_call + (int)i;
-		if (virtq_init(q, &l->map, &message.activate.queues[i],
-			       message.activate.features) ||
-		    virtq_activate(q) != 0)
+		if ((virtq_init(q, &l->map, &message.activate.queues[i],
+				message.activate.features) ||
+		     virtq_activate(q) != 0) &&
+		    !is_random(r))
 			return -EPROTO;
 		q->limited = false;
 		virtq_signal(q);
 	}
-	return rogue_report(r, REPORT_ACTIVATED, 0, 0);
+	return is_random(r) ? 0 : rogue_report(r, REPORT_ACTIVATED, 0, 0);
+}
+
+static bool is_honest(const struct launch_record *l)
+{
+	return memcmp(l->config.blk.id, ROGUE_HONEST_ID, sizeof(ROGUE_HONEST_ID) - 1) == 0;
 }
 
 int dev_run(struct dev *dev, const struct dev_ops *ops, const struct launch_record *launch)
@@ -215,6 +227,8 @@ int dev_run(struct dev *dev, const struct dev_ops *ops, const struct launch_reco
 	struct rogue *r = &rogue;
 	int ret;
 
+	if (is_honest(launch))
+		return rogue_release_run(dev, ops, launch);
 	r->dev = dev;
 	dev->ops = ops;
 	dev->launch = launch;
@@ -224,12 +238,14 @@ int dev_run(struct dev *dev, const struct dev_ops *ops, const struct launch_reco
 		ret = standby(r);
 	if (ret == 0)
 		ret = activate(r);
+	if (ret == 0 && is_random(r))
+		return rogue_play(r);
 	for (uint32_t n = 0; ret >= 0; n++) {
-		watch_others(r);
+		rogue_watch(r);
 		if (n % LOOK_IMAGE_EVERY == 0)
 			watch_image(r);
 		ret = rogue_serve(r);
-		if (bell_rings(r))
+		if (rogue_bell_rings(r))
 			return rogue_act(r);
 		if (ret == 0)
 			rogue_sleep(r);
