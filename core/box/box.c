@@ -140,8 +140,10 @@ static int box_take_report(struct box *box, const struct box_report *report)
 	case REPORT_FAILED:
 		if (report->value >= SEAL_LAYER_COUNT || report->detail > 4095)
 			return -EPROTO;
-		log_error("%s: the seal failed at layer %s: %s", box_id(box), layers[report->value],
-			  strerror((int)report->detail));
+		/* Whoever says so later lies, and may say it as often as it likes. */
+		if (box->state == BOX_SEALING)
+			log_error("%s: the seal failed at layer %s: %s", box_id(box),
+				  layers[report->value], strerror((int)report->detail));
 		return 0;
 	default:
 		return 0;
