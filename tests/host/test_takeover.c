@@ -25,7 +25,7 @@
 #include "tests/rig/rogues.h"
 
 #define QUICK 400
-#define ROUND 1000 /* sequences between two quiet windows, at most .. */
+#define ROUND 5000 /* sequences between two quiet windows, at most .. */
 #define ROUNDS 4   /* .. and so many of them at least */
 #define QUIET_MS 500
 #define WATCHDOG_NS (180 * NS_PER_S)
@@ -43,7 +43,7 @@ static const struct boxrig_blk_config devices[] = {
 	ROGUE(.name = "rogue-2"),
 	ROGUE(.name = "rogue-lanes", .queues = 2, .lanes = 2),
 	ROGUE(.name = "rogue-budget", .death_budget = 2, .death_window_s = 60),
-	ROGUE(.name = "rogue-poison", .poison_limit = 2, .audit_ms = 10),
+	ROGUE(.name = "rogue-poison", .poison_limit = 1, .audit_ms = 10),
 };
 /* clang-format on */
 

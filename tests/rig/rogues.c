@@ -17,9 +17,9 @@
 #include "core/cc.h"
 
 #define TICK_US 200
-#define PATIENCE_NS (2 * NS_PER_MS) /* for a sequence */
-#define LONG_PATIENCE_NS NS_PER_S   /* the patrol is to see it */
-#define WAIT_MS 120000              /* for what takes milliseconds on any machine */
+#define PATIENCE_NS (2 * NS_PER_MS)        /* for a sequence */
+#define LONG_PATIENCE_NS (250 * NS_PER_MS) /* the patrol is to see it */
+#define WAIT_MS 120000                     /* for what takes milliseconds on any machine */
 #define WILD_BYTES (2u << 20)
 #define SLOTS 16 /* requests of a ring; one more where rogues do not write */
 #define SLOT_BYTES 8192
@@ -185,11 +185,11 @@ static bool is_to_play(const struct rogue_device *d)
 
 static void draw_patience(struct rogue_device *d)
 {
-	const uint64_t drawn = chance(d, 16);
+	const uint64_t drawn = chance(d, 32);
 
-	d->patience_ns = drawn == 0  ? LONG_PATIENCE_NS
-			 : drawn < 6 ? chance(d, PATIENCE_NS)
-				     : PATIENCE_NS;
+	d->patience_ns = drawn == 0   ? LONG_PATIENCE_NS
+			 : drawn < 12 ? chance(d, PATIENCE_NS)
+				      : PATIENCE_NS;
 }
 
 /* The generation has had its time.  Each of these may find the state changed meanwhile. */
