@@ -124,13 +124,14 @@ static void play_round(uint64_t limit)
 	}
 }
 
-static void check_neighbours(void)
+static void check_neighbours(uint64_t from, uint64_t limit)
 {
 	const char *wrong = neighbours_check(&neighbours);
 
 	if (wrong != NULL) {
 		rogues_tell(&rogues);
-		fail_msg("%s", wrong);
+		fail_msg("%s, after SEED=%llu COUNT=%llu", wrong, (unsigned long long)from,
+			 (unsigned long long)(limit - from));
 	}
 	assert_int_equal(neighbours_progress(&neighbours, 2, SCENE_WAIT_MS), 0);
 }
@@ -163,15 +164,15 @@ static void watch_signals(void)
 static void test_takeover(void **state)
 {
 	const uint64_t round = count / ROUNDS + 1 < ROUND ? count / ROUNDS + 1 : ROUND;
-	uint64_t at = first;
+	uint64_t limit;
 
 	(void)state;
-	while (at < first + count) {
-		at = first + count - at > round ? at + round : first + count;
+	for (uint64_t at = first; at < first + count; at = limit) {
+		limit = first + count - at > round ? at + round : first + count;
 		quiet_window();
-		play_round(at);
-		check_neighbours();
-		assert_int_equal(rogues_next(&rogues), at);
+		play_round(limit);
+		check_neighbours(at, limit);
+		assert_int_equal(rogues_next(&rogues), limit);
 	}
 	quiet_window();
 	rogues_stop(&rogues);

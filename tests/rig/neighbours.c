@@ -30,8 +30,10 @@ static enum neighbours_phase phase_of(const struct neighbours *n)
 	return __atomic_load_n(&n->phase, __ATOMIC_RELAXED);
 }
 
-static void rest(struct neighbours *n, uint32_t which)
+static void rest(struct neighbours *n, uint32_t which, bool clean)
 {
+	if (!clean)
+		__atomic_store_n(&n->wrong[which], true, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&n->bursts[which], 1, __ATOMIC_RELAXED);
 	usleep(REST_US);
 }
@@ -46,7 +48,7 @@ static void *blk_main(void *arg)
 		blkload_fill(load);
 		while (load->outstanding != 0 && goes_on(n))
 			blkload_reap(load, SLICE_NS);
-		rest(n, 0);
+		rest(n, 0, blkload_clean(load));
 	}
 	return NULL;
 }
@@ -64,7 +66,7 @@ static void *rng_main(void *arg)
 		while (load->free_count < load->depth && goes_on(n))
 			rngload_reap(load, SLICE_NS);
 		hist_add(latency, now_ns() - begin);
-		rest(n, 1);
+		rest(n, 1, rngload_clean(load));
 	}
 	return NULL;
 }
@@ -164,6 +166,8 @@ const char *neighbours_check(const struct neighbours *n)
 			return "an honest device is not active";
 		if (status.generation != 1)
 			return "an honest device is not served by its first generation";
+		if (__atomic_load_n(&n->wrong[i], __ATOMIC_RELAXED))
+			return "an honest device lost, doubled or corrupted something";
 	}
 	return NULL;
 }

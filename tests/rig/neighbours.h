@@ -32,6 +32,7 @@ struct neighbours {
 	bool stop;
 	enum neighbours_phase phase;
 	uint64_t bursts[2];
+	bool wrong[2]; /* something was lost, doubled or corrupted */
 	/* A thread each, a phase each: of a request (blk), of a burst (rng). */
 	struct hist blk_latency[NEIGHBOURS_PHASES];
 	struct hist rng_latency[NEIGHBOURS_PHASES];
@@ -42,7 +43,7 @@ int neighbours_begin(struct neighbours *n, struct boxrig *rig, const char *blk_n
 void neighbours_phase(struct neighbours *n, enum neighbours_phase phase);
 /* Waits until each has been served `bursts` more times. 0 or -ETIMEDOUT. */
 int neighbours_progress(const struct neighbours *n, uint64_t bursts, uint32_t timeout_ms);
-/* NULL: both are served by their first generation; else what is wrong (static text). */
+/* NULL: both are served by their first generation, and well so far; else what is wrong (static text). */
 const char *neighbours_check(const struct neighbours *n);
 /* Stops the loads, reads everything back.  True: nothing was lost, doubled or corrupted; else says
  * on stderr what was.  The histograms are the caller's from here on. */

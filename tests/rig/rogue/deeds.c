@@ -5,6 +5,8 @@
  * itself and no business of the VMM's; and most of what blocks waits for the bell first, or nearly all
  * sequences would end by waiting.
  */
+#include "tests/rig/rogue/deeds.h"
+
 #include <linux/falloc.h>
 
 #include "devmodel/common/mem.h"
