@@ -68,11 +68,12 @@ model-cells: $(MODEL) ## write tests/model/cells.txt: the cells of the table tha
 	$(Q)tests/model/check.sh -c $(O)
 
 # Sequences of a taken-over box by the ten thousand, and what they did to the devices beside it as the
-# last line.  SEED, SHARD and ROGUE: see the test; AS_UID: a user id to run it as, as root.
+# last line.  A sanitizer's report ends in an abort, at which the test says what it played.  SEED, SHARD and ROGUE: see the test; AS_UID: a user id to run it as, as root.
 TAKEOVER_COUNT ?= 100000
 .PHONY: check-takeover
 check-takeover: all $(O)/tests/host/test_takeover ## taken-over boxes at random (COUNT, SEED, SHARD=i/n, AS_UID=n)
-	$(Q)COUNT=$(or $(COUNT),$(TAKEOVER_COUNT)) SEED=$(SEED) SHARD=$(SHARD) ROGUE=$(ROGUE) \
+	$(Q)ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=abort_on_error=1 \
+		COUNT=$(or $(COUNT),$(TAKEOVER_COUNT)) SEED=$(SEED) SHARD=$(SHARD) ROGUE=$(ROGUE) \
 		tests/run.sh -l takeover -t 3600 $(if $(AS_UID),-u $(AS_UID)) $(O)/tests/host/test_takeover
 	$(Q)tail -n 1 build/log/takeover/test_takeover.log
 

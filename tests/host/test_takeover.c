@@ -7,8 +7,8 @@
  * those in time is measured against quiet windows in between, and printed as the last line; nothing
  * passes or fails by time, but for a watchdog that waits two minutes for what takes milliseconds.
  *
- *   COUNT=n    sequences (a few hundred)    SEED=n     number of the first (1)
- *   SHARD=i/n  the i-th of n parts          ROGUE=i    on this device only
+ *   COUNT=n    sequences (400)       SEED=n   number of the first (1)
+ *   SHARD=i/n  the i-th of n parts   ROGUE=i  on this device only, from 0
  *
  * A sequence is what its box does; what the rest of the machine does meanwhile is not the same again.
  */
@@ -51,7 +51,7 @@ static struct boxrig rig;
 static struct neighbours neighbours;
 static struct rogues rogues;
 static char state_dir[64];
-static uint64_t first, count, busy_ns;
+static uint64_t first, sequences, busy_ns; /* asked for; taken */
 static struct report *report;
 
 /* ---- what is asked for ---- */
@@ -69,16 +69,16 @@ static void take_orders(void)
 	unsigned long long i = 1, n = 1;
 
 	first = number_of("SEED", 1);
-	count = scene_count(QUICK);
+	sequences = scene_count(QUICK);
 	if (shard != NULL && *shard != '\0' &&
 	    (sscanf(shard, "%llu/%llu", &i, &n) != 2 || i == 0 || i > n)) {
 		fprintf(stderr, "SHARD=%s: not i/n\n", shard);
 		exit(2);
 	}
-	const uint64_t begin = count * (i - 1) / n;
+	const uint64_t skipped = sequences * (i - 1) / n;
 
-	count = count * i / n - begin;
-	first += begin;
+	sequences = sequences * i / n - skipped;
+	first += skipped;
 }
 
 static int begin_rogues(void)
@@ -102,8 +102,8 @@ _Noreturn static void give_up(void)
 
 static void play_round(uint64_t limit)
 {
-	const uint64_t begin = now_ns();
-	uint64_t next = 0, moved = begin;
+	const uint64_t begun = now_ns();
+	uint64_t next = 0, moved = begun;
 	int over;
 
 	neighbours_phase(&neighbours, NEIGHBOURS_BUSY);
@@ -117,7 +117,7 @@ static void play_round(uint64_t limit)
 		usleep(1000);
 	}
 	neighbours_phase(&neighbours, NEIGHBOURS_BETWEEN);
-	busy_ns += now_ns() - begin;
+	busy_ns += now_ns() - begun;
 	if (over < 0) {
 		rogues_tell(&rogues);
 		fail_msg("a rogue's device is not as it must be");
@@ -143,32 +143,14 @@ static void quiet_window(void)
 	neighbours_phase(&neighbours, NEIGHBOURS_BETWEEN);
 }
 
-/* Whatever ends this program says first what was being played. */
-static void on_signal(int number)
-{
-	rogues_tell(&rogues);
-	signal(number, SIG_DFL);
-	raise(number);
-}
-
-static void watch_signals(void)
-{
-	signal(SIGABRT, on_signal);
-	signal(SIGTERM, on_signal);
-#ifndef __SANITIZE_ADDRESS__ /* it tells of these itself, then aborts if it is asked to */
-	signal(SIGSEGV, on_signal);
-	signal(SIGBUS, on_signal);
-#endif
-}
-
 static void test_takeover(void **state)
 {
-	const uint64_t round = count / ROUNDS + 1 < ROUND ? count / ROUNDS + 1 : ROUND;
+	const uint64_t round = sequences / ROUNDS + 1 < ROUND ? sequences / ROUNDS + 1 : ROUND;
 	uint64_t limit;
 
 	(void)state;
-	for (uint64_t at = first; at < first + count; at = limit) {
-		limit = first + count - at > round ? at + round : first + count;
+	for (uint64_t at = first; at < first + sequences; at = limit) {
+		limit = first + sequences - at > round ? at + round : first + sequences;
 		quiet_window();
 		play_round(limit);
 		check_neighbours(at, limit);
@@ -304,7 +286,7 @@ static int descriptors(void)
 
 static int descriptors_before;
 
-static int begin(void **state)
+static int takeover_begin(void **state)
 {
 	(void)state;
 	snprintf(state_dir, sizeof(state_dir), "%.40s/takeover-XXXXXX", scene_dir());
@@ -343,7 +325,7 @@ static bool nothing_leaked(void)
 	return children == 1 && left == 0;
 }
 
-static int end(void **state)
+static int takeover_end(void **state)
 {
 	char dir[80];
 
@@ -382,13 +364,13 @@ int main(void)
 	const struct scene_group group = {
 		.name = "takeover",
 		.bytes = 64u << 20,
-		.begin = begin,
-		.end = end,
+		.begin = takeover_begin,
+		.end = takeover_end,
 	};
 	int ret;
 
 	take_orders();
-	watch_signals();
+	rogues_watch_signals(&rogues);
 	if (!rogue_programs())
 		return 1;
 	ret = scene_main(&group, &rig, tests, ARRAY_SIZE(tests));

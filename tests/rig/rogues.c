@@ -8,7 +8,7 @@
 #include "tests/rig/rogues.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -430,18 +430,71 @@ int rogues_round_over(const struct rogues *rogues)
 	return over;
 }
 
+/* ---- what was played: also from a signal handler ---- */
+
+static void put(const char *text)
+{
+	if (write(2, text, strlen(text)) < 0)
+		return; /* there is nobody to tell */
+}
+
+static void put_number(uint64_t value)
+{
+	char text[24];
+	char *p = text + sizeof(text) - 1;
+
+	for (*p = '\0'; value > 9; value /= 10)
+		*--p = (char)('0' + value % 10);
+	*--p = (char)('0' + value);
+	put(p);
+}
+
+static void tell_device(const struct rogue_device *d, uint32_t number)
+{
+	const char *fault = __atomic_load_n(&d->fault, __ATOMIC_ACQUIRE);
+
+	if (fault != NULL) {
+		put(d->name);
+		put(" is at fault: line ");
+		put_number((uint64_t)d->line);
+		put(": ");
+		put(fault);
+		put("\n");
+	}
+	for (uint32_t i = 0; i < d->lanes && d->slots[i] != NULL; i++) {
+		put(d->name);
+		put(": its last sequence again: COUNT=1 SEED=");
+		put_number(d->slots[i]->sequence);
+		put(" ROGUE=");
+		put_number(number);
+		put("\n");
+	}
+}
+
 void rogues_tell(const struct rogues *rogues)
 {
-	for (uint32_t i = 0; i < rogues->count; i++) {
-		const struct rogue_device *d = &rogues->devices[i];
-		const char *fault = __atomic_load_n(&d->fault, __ATOMIC_ACQUIRE);
+	for (uint32_t i = 0; i < rogues->count; i++)
+		tell_device(&rogues->devices[i], i);
+}
 
-		if (fault != NULL)
-			fprintf(stderr, "%s is at fault: line %d: %s\n", d->name, d->line, fault);
-		for (uint32_t lane = 0; lane < d->lanes && d->slots[lane] != NULL; lane++)
-			fprintf(stderr, "%s: its last sequence again: SEED=%llu COUNT=1 ROGUE=%u\n",
-				d->name, (unsigned long long)d->slots[lane]->sequence, i);
-	}
+static const struct rogues *watched;
+
+static void on_signal(int number)
+{
+	rogues_tell(watched);
+	signal(number, SIG_DFL);
+	raise(number);
+}
+
+void rogues_watch_signals(const struct rogues *rogues)
+{
+	watched = rogues;
+	signal(SIGABRT, on_signal);
+	signal(SIGTERM, on_signal);
+#ifndef __SANITIZE_ADDRESS__ /* which tells of these itself, then aborts if it is asked to */
+	signal(SIGSEGV, on_signal);
+	signal(SIGBUS, on_signal);
+#endif
 }
 
 void rogues_stop(struct rogues *rogues)

@@ -93,6 +93,8 @@ void rogues_round(struct rogues *rogues, uint64_t limit);
 int rogues_round_over(const struct rogues *rogues);
 /* On stderr: what each device is at, and how its last sequences are played again. */
 void rogues_tell(const struct rogues *rogues);
+/* The same first, whatever signal ends this program. */
+void rogues_watch_signals(const struct rogues *rogues);
 /* Ends the threads; figures and histograms stay, devices do, too. */
 void rogues_stop(struct rogues *rogues);
 void rogues_end(struct rogues *rogues);
