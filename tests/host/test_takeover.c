@@ -102,8 +102,8 @@ _Noreturn static void give_up(void)
 
 static void play_round(uint64_t limit)
 {
-	const uint64_t begun = now_ns();
-	uint64_t next = 0, moved = begun;
+	const uint64_t from = now_ns();
+	uint64_t next = 0, moved = from;
 	int over;
 
 	neighbours_phase(&neighbours, NEIGHBOURS_BUSY);
@@ -117,7 +117,7 @@ static void play_round(uint64_t limit)
 		usleep(1000);
 	}
 	neighbours_phase(&neighbours, NEIGHBOURS_BETWEEN);
-	busy_ns += now_ns() - begun;
+	busy_ns += now_ns() - from;
 	if (over < 0) {
 		rogues_tell(&rogues);
 		fail_msg("a rogue's device is not as it must be");
@@ -285,6 +285,7 @@ static int descriptors(void)
 }
 
 static int descriptors_before;
+static bool begun; /* all of it */
 
 static int takeover_begin(void **state)
 {
@@ -295,6 +296,7 @@ static int takeover_begin(void **state)
 	descriptors_before = descriptors();
 	if (neighbours_begin(&neighbours, &rig, "honest-blk") != 0 || begin_rogues() != 0)
 		return -1;
+	begun = true;
 	return 0;
 }
 
@@ -331,9 +333,10 @@ static int takeover_end(void **state)
 
 	(void)state;
 	rogues_stop(&rogues);
-	const bool clean = neighbours_finish(&neighbours);
+	const bool clean = begun && neighbours_finish(&neighbours);
 
-	make_report();
+	if (begun)
+		make_report();
 	rogues_end(&rogues);
 	neighbours_end(&neighbours);
 	snprintf(dir, sizeof(dir), "%s/autopsies", state_dir);

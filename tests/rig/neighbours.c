@@ -119,6 +119,7 @@ int neighbours_begin(struct neighbours *n, struct boxrig *rig, const char *blk_n
 	static void *(*const mains[])(void *) = { blk_main, rng_main };
 	int ret;
 
+	n->begun = true;
 	n->rng_source = -1;
 	n->phase = NEIGHBOURS_BETWEEN;
 	ret = begin_blk(n, rig, blk_name);
@@ -206,6 +207,8 @@ bool neighbours_finish(struct neighbours *n)
 
 void neighbours_end(struct neighbours *n)
 {
+	if (!n->begun)
+		return;
 	stop(n);
 	if (n->blk.rig != NULL)
 		boxrig_blk_destroy(&n->blk);

@@ -20,6 +20,7 @@
 enum neighbours_phase { NEIGHBOURS_QUIET, NEIGHBOURS_BUSY, NEIGHBOURS_BETWEEN, NEIGHBOURS_PHASES };
 
 struct neighbours {
+	bool begun;
 	struct boxrig_blk blk;
 	struct blkload blk_load;
 	struct ringdrv_queue rng_ring;
@@ -38,7 +39,7 @@ struct neighbours {
 	struct hist rng_latency[NEIGHBOURS_PHASES];
 };
 
-/* The blk device has this name.  n is all zero; 0 or -errno, and in any case neighbours_end(). */
+/* The blk device has this name.  n is all zero; 0 or -errno. */
 int neighbours_begin(struct neighbours *n, struct boxrig *rig, const char *blk_name);
 void neighbours_phase(struct neighbours *n, enum neighbours_phase phase);
 /* Waits until each has been served `bursts` more times. 0 or -ETIMEDOUT. */
@@ -48,6 +49,7 @@ const char *neighbours_check(const struct neighbours *n);
 /* Stops the loads, reads everything back.  True: nothing was lost, doubled or corrupted; else says
  * on stderr what was.  The histograms are the caller's from here on. */
 bool neighbours_finish(struct neighbours *n);
+/* Also when they never began, or not all. */
 void neighbours_end(struct neighbours *n);
 
 #endif

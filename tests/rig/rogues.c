@@ -202,10 +202,11 @@ static int end_generation(struct rogue_device *d)
 		return reset(d);
 	case 1:
 	case 2:
+	case 3:
 		d->figures[ROGUES_REPLACED] +=
 			device_replace(d->blk.dev, REPLACE_OPERATOR, chance(d, 2) != 0, &r) == 0;
 		return 0;
-	case 3:
+	case 4:
 		device_replace_post(d->blk.dev, REPLACE_SCHEDULE, chance(d, 2) != 0);
 		return 0;
 	default:

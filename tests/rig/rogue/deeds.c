@@ -127,8 +127,15 @@ static void hear_ping(struct player *p)
 		rogue_report(p->r, REPORT_PONG, p->r->nonce, 0);
 }
 
-/* QUIESCE: parks; says so, and goes on; or eats it. */
-static void hear_quiesce(struct player *p)
+/* For longer than a successor takes to begin, and to see it. */
+static void go_on(struct player *p)
+{
+	for (uint64_t n = 1ull << (10 + dice_below(p, 12)); n > 0; n--)
+		rogue_beat(p->r);
+}
+
+/* Parks; says so, and goes on; or eats it. */
+void deed_quiesce(struct player *p)
 {
 	const uint64_t how = dice_below(p, 8);
 
@@ -141,7 +148,9 @@ static void hear_quiesce(struct player *p)
 
 		rogue_say_parked(p->r, bytes, 0);
 	}
-	if (how != 1 && how != 4)
+	if (how % 3 == 1)
+		go_on(p);
+	else
 		rogue_wait_for_ever(p->r);
 }
 
@@ -152,7 +161,7 @@ static void deed_hear(struct player *p)
 	if (p->r->type == CTL_PING)
 		hear_ping(p);
 	else if (p->r->type == CTL_QUIESCE)
-		hear_quiesce(p);
+		deed_quiesce(p);
 }
 
 static void deed_odd_read(struct player *p)

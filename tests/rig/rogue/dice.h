@@ -11,7 +11,8 @@ struct player {
 	struct rogue *r;
 	struct rogue_dice *dice;
 	uint64_t random;
-	bool told; /* ACTIVATED */
+	bool plays; /* else: as it should */
+	bool told;  /* ACTIVATED */
 	uint8_t bytes[512];
 };
 
@@ -52,6 +53,8 @@ static inline uint64_t dice_number(struct player *p)
 
 /* deeds.c: one deed. */
 void deed_do(struct player *p, enum rogue_deed deed);
+/* QUIESCE was read: what it does then.  Returns, if it goes on. */
+void deed_quiesce(struct player *p);
 /* One of those of enum rogue_deed, by weight, among those whose bit is set. */
 enum rogue_deed deed_choose(struct player *p, uint64_t among);
 

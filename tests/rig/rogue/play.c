@@ -24,10 +24,11 @@ static bool take_sequence(struct player *p)
 	__atomic_store_n(&p->r->slot->sequence, n, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&p->r->slot->misdeeds, 1, __ATOMIC_RELAXED);
 	p->random = n;
+	p->plays = true;
 	return true;
 }
 
-/* ---- when there is none: as it should ---- */
+/* ---- when there is none, or it is over ---- */
 
 static void tell_broken(const struct player *p)
 {
@@ -42,14 +43,20 @@ static void tell_broken(const struct player *p)
 }
 
 /* 0: go on. */
-static int take_message(struct rogue *r)
+static int take_message(struct player *p)
 {
+	struct rogue *r = p->r;
+
 	if (rogue_receive(r) < 0)
 		return -EPIPE;
 	if (r->type == CTL_PING)
 		return rogue_report(r, REPORT_PONG, r->nonce, 0);
 	if (r->type != CTL_QUIESCE)
 		return -EPROTO;
+	if (p->plays) {
+		deed_quiesce(p);
+		return 0;
+	}
 	rogue_say_parked(r, rogue_write_record(r), 0);
 	return rogue_wait_for_ever(r);
 }
@@ -69,7 +76,7 @@ static int serve_on(struct player *p)
 			ret = 0;
 		}
 		if (rogue_bell_rings(r))
-			ret = take_message(r);
+			ret = take_message(p);
 		else if (ret == 0)
 			rogue_sleep(r);
 	}
