@@ -158,8 +158,6 @@ static int come_back(struct rogue_device *d)
 	NEED(d, watch_wait(d->watch, WATCH_STARTED, started + 1, WAIT_MS) == 0);
 	if (check_serves(d) != 0)
 		return -1;
-	for (uint32_t i = 0; i < d->lanes; i++)
-		NEED(d, d->slots[i]->two_active == 0);
 	d->figures[ROGUES_COMEBACKS]++;
 	return 0;
 }
@@ -291,6 +289,8 @@ static int tick(struct rogue_device *d)
 	device_status(d->blk.dev, &s);
 	hist_add(&d->status_ns, now_ns() - begin);
 	NEED(d, is_state(s.state));
+	for (uint32_t i = 0; i < d->lanes; i++)
+		NEED(d, __atomic_load_n(&d->slots[i]->two_active, __ATOMIC_RELAXED) == 0);
 	const bool broken = strcmp(s.state, "broken") == 0;
 	const bool quarantined = strcmp(s.state, "quarantined") == 0;
 	const bool active = strcmp(s.state, "active") == 0;
