@@ -256,7 +256,7 @@ static int run_command(const struct ctl *ctl, const char *id)
 	const struct command *c = ctl->command;
 	const char *more = ctl->options->operands[3];
 	struct http_answer answer;
-	char path[PATH_BYTES], body[PATH_BYTES];
+	char path[PATH_BYTES], body[PATH_BYTES] = "";
 	int status;
 
 	/* Formats of the table. NOLINTBEGIN(*-nonliteral) */

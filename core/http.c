@@ -228,18 +228,15 @@ int http_lines(const char *socket_path, const char *path, bool (*fn)(void *ctx, 
 	       void *ctx, struct http_answer *answer)
 {
 	cleanup_fd int fd = connect_to(socket_path, 0);
-	cleanup_free struct lines *l = calloc(1, sizeof(*l));
+	struct lines l = { .fn = fn, .ctx = ctx, .fd = fd };
 	int ret;
 
 	*answer = (struct http_answer){ 0 };
-	if (l == NULL)
-		return -ENOMEM;
 	if (fd < 0)
 		return fd;
-	*l = (struct lines){ .fn = fn, .ctx = ctx, .fd = fd };
 	ret = send_request(fd, "1.0", "GET", path, NULL); /* of 1.1 it would come in chunks */
 	if (ret == 0)
-		ret = lines_run(l, answer);
+		ret = lines_run(&l, answer);
 	return ret == 0 && answer->status != 200
 		       ? http_ask(socket_path, "GET", path, NULL, REFUSAL_S, answer)
 		       : ret;

@@ -164,14 +164,14 @@ void api_replace_device(struct api_call *call)
 {
 	struct vmm_device_info info;
 	struct replacement r;
-	json_t *object;
 	int ret;
 
 	if (!api_find_device(call, &info))
 		return;
 	ret = device_replace(info.dev, REPLACE_OPERATOR, true, &r);
 	if (ret == 0) {
-		object = json_pack("{s:s}", "id", info.id);
+		json_t *object = json_pack("{s:s}", "id", info.id);
+
 		api_add_replacement(object, &r);
 		api_answer(call, object);
 	} else {

@@ -242,7 +242,6 @@ static void test_told(void **state)
 						NEWS_REPLACED, NEWS_RESET };
 	struct news_reader *reader;
 	struct scene *s = open_scene(&rig);
-	struct news_event event = { 0 };
 	struct replacement r;
 	uint64_t seq = 0;
 
@@ -254,7 +253,8 @@ static void test_told(void **state)
 	scene_finish_load(s);
 	scene_reset(s);
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-		event = next_event(reader);
+		const struct news_event event = next_event(reader);
+
 		assert_int_equal(event.kind, kinds[i]);
 		assert_string_equal(event.device, "disk0");
 		assert_true(event.seq > seq);
