@@ -7,7 +7,6 @@
  */
 #include "core/confine.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <grp.h>
 #include <linux/audit.h>
@@ -207,10 +206,6 @@ int confine_begin(void (*last)(void), const char **what)
 			return ret;
 		programs[i].len = (unsigned short)ret;
 	}
-	/* pthread_cancel() would load it, which maps code. */
-	*what = "load libgcc_s.so.1";
-	if (dlopen("libgcc_s.so.1", RTLD_NOW) == NULL)
-		return -ELIBACC;
 	*what = "handle SIGSYS";
 	last_act = last;
 	if (sigaction(SIGSYS, &act, NULL) != 0)

@@ -55,6 +55,29 @@ int confine_compile(enum confine_role role, struct sock_filter **filter);
  * thread. Of root only: 0 or -errno. */
 int confine_become(uid_t uid, gid_t gid);
 
+/* NAME, what may be done beneath a path, or with the file that it is. */
+enum confine_access {
+	CONFINE_READ = 1,
+	CONFINE_WRITE = 2,
+	CONFINE_RUN = 4,
+	CONFINE_MAKE = 8,    /* plain files */
+	CONFINE_SOCKET = 16, /* make sockets; remove anything but folders */
+	CONFINE_KEEP = 32,   /* make and remove: it is ours */
+	CONFINE_RMDIR = 64,  /* remove folders */
+};
+
+struct confine_path {
+	const char *
+		path; /* one that is not there, or cannot be reached, is passed over; with MAKE its folder
+			     stands for it */
+	uint32_t access;
+};
+
+/* Nothing but these files from now on, by Landlock, for this process and those that it makes; and whom it
+ * does not make, it can neither trace nor signal.  For good; sets no_new_privs.  Before any thread.  0, also
+ * where the kernel has no Landlock; -errno with *what naming the step (static text). */
+int confine_files(const struct confine_path *paths, size_t count, const char **what);
+
 /* Before any thread, after all other signal handlers: no privileges from now on but those that root's VMM
  * needs for what is another user's (docs/threat-model.md), and none to be gained by exec.  Filters are
  * made, for threads that begin after this.  last: async-signal-safe, before a forbidden call ends the

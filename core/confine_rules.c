@@ -134,7 +134,8 @@ const struct confine_rule confine_rules[] = {
 	CALL(waitid, R(SUPERVISOR) | R(HAND) | R(MAIN)),
 	WITH(ptrace, R(SUPERVISOR) | R(HAND), 0, WHOLE, PTRACE_SEIZE),
 	WITH(ptrace, R(SUPERVISOR) | R(HAND), 0, WHOLE, PTRACE_INTERRUPT),
-	WITH(ptrace, R(SUPERVISOR) | R(HAND), 0, WHOLE, PTRACE_GETREGS),
+	WITH(ptrace, R(SUPERVISOR), 0, WHOLE, PTRACE_GETREGSET), /* for an autopsy */
+	WITH(ptrace, R(HAND), 0, WHOLE, PTRACE_GETREGS),
 	WITH(ptrace, R(HAND), 0, WHOLE, PTRACE_SETREGS),
 	WITH(ptrace, R(HAND), 0, WHOLE, PTRACE_POKETEXT),
 	WITH(ptrace, R(HAND), 0, WHOLE, PTRACE_DETACH),
@@ -166,8 +167,8 @@ const struct confine_rule confine_rules[] = {
 	/* The end: files of ours go, the spawner is waited for, the terminal is as it was. */
 	CALL(unlink, R(MAIN)),
 	CALL(rmdir, R(MAIN)),
-	CALL(wait4, R(MAIN)),
-	CALL(kill, R(MAIN)),
+	CALL(wait4, R(SUPERVISOR) | R(MAIN)), /* of a child that cannot be had by pidfd */
+	CALL(kill, R(SUPERVISOR) | R(MAIN)),
 	IOCTL(TCGETS, ALL), /* a crash, too */
 	IOCTL(TCSETS, ALL),
 	IOCTL(TCFLSH, ALL),

@@ -151,7 +151,7 @@ static void trial_run(struct trial *t, const char *programs)
 
 	if (trial_open(t) != 0)
 		return;
-	ret = spawner_start(&t->spawner, programs, &what);
+	ret = spawner_start(&t->spawner, programs, NULL, &what);
 	if (ret != 0) {
 		trial_fail(t, what, -ret);
 		return;

@@ -38,6 +38,7 @@ struct run {
 	int pid_file;
 	struct loop_source on_signal;
 	bool root; /* it was, at the start */
+	char programs[OPTION_PATH_MAX];
 };
 
 static int complain(const char *fmt, const char *what, int ret)
@@ -48,15 +49,22 @@ static int complain(const char *fmt, const char *what, int ret)
 	return ret;
 }
 
+static int confine_to_files(void *ctx, const char **what)
+{
+	struct run *run = ctx;
+
+	return run_confine_files(&run->options, run->programs, what);
+}
+
 static int start_spawner(struct run *run)
 {
-	char dir[OPTION_PATH_MAX];
+	const struct spawner_before before = { confine_to_files, run };
 	const char *what = "";
-	int ret = programs_find(dir, sizeof(dir), run->options.faulty_programs);
+	int ret = programs_find(run->programs, sizeof(run->programs), run->options.faulty_programs);
 
 	if (ret != 0)
-		return complain("no device programs in %s", dir, ret);
-	ret = spawner_start(&run->spawner, dir, &what);
+		return complain("no device programs in %s", run->programs, ret);
+	ret = spawner_start(&run->spawner, run->programs, &before, &what);
 	return ret == 0 ? 0 : complain("cannot %s (mayfly doctor says what is missing)", what, ret);
 }
 
@@ -326,11 +334,11 @@ static int prepare(struct run *run)
 	if (ret == 0)
 		ret = become_user(run);
 	if (ret == 0)
-		ret = start_spawner(run);
-	if (ret == 0)
 		ret = open_log(run);
 	if (ret == 0)
 		ret = make_state(run);
+	if (ret == 0)
+		ret = start_spawner(run);
 	if (ret == 0)
 		ret = loop_create(&run->loop);
 	if (ret == 0)

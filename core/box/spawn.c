@@ -17,13 +17,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "core/box/namespaces.h"
 #include "core/cc.h"
 
 #define SPAWN_FD_BASE 300
@@ -31,15 +31,10 @@
 #define SPAWN_FD_PROGRAM (SPAWN_FD_BASE + 1) /* + kind */
 #define SPAWN_STACK_BYTES 16384
 
-/* The spawner's own, and those that each child gets besides.  The build that leaves them out exists
- * so that the escape check can show that it would notice; a user namespace it keeps, since without
- * one an ordinary user could not put on the other layers. */
+/* What each child gets besides; see namespaces.c. */
 #ifndef SPAWN_OMIT_namespaces
-#define SPAWN_NAMESPACES                                                                           \
-	(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
 #define SPAWN_CHILD_NAMESPACES CLONE_NEWPID
 #else
-#define SPAWN_NAMESPACES 0
 #define SPAWN_CHILD_NAMESPACES 0
 #endif
 
@@ -151,48 +146,6 @@ _Noreturn static void spawner_loop(void)
 	}
 }
 
-static int write_file(const char *path, const char *text)
-{
-	cleanup_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return -errno;
-	return 0;
-}
-
-/* 0 -> uid: with uid -> uid every capability is lost at exec, and the bounding set with it. */
-static int spawner_user_ns(uid_t uid, gid_t gid)
-{
-	char map[64];
-	int ret;
-
-	if (unshare(CLONE_NEWUSER) != 0)
-		return -errno;
-	ret = write_file("/proc/self/setgroups", "deny");
-	snprintf(map, sizeof(map), "0 %u 1", uid);
-	if (ret == 0)
-		ret = write_file("/proc/self/uid_map", map);
-	snprintf(map, sizeof(map), "0 %u 1", gid);
-	if (ret == 0)
-		ret = write_file("/proc/self/gid_map", map);
-	return ret;
-}
-
-/* An empty read-only tmpfs for a root; the old one is detached.  The programs stay reachable by the
- * descriptors that were opened before. */
-static int spawner_empty_root(void)
-{
-	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-
-	if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-	    mount("mayfly", "/tmp", "tmpfs", flags, "size=4k,nr_inodes=2,mode=0555") != 0 ||
-	    chdir("/tmp") != 0 || syscall(SYS_pivot_root, ".", ".") != 0 ||
-	    umount2(".", MNT_DETACH) != 0 || chdir("/") != 0 ||
-	    mount("none", "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL) != 0)
-		return -errno;
-	return 0;
-}
-
 static int spawner_programs(const char *dir)
 {
 	cleanup_fd int at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -234,10 +187,9 @@ static void spawner_signals(void)
 }
 
 /* Everything before the first request.  0, or -errno with the step's name. */
-static int spawner_prepare(int socket, const char *program_dir, bool user_ns, const char **what)
+static int spawner_prepare(int socket, const char *program_dir, const struct namespaces *ns,
+			   const char **what)
 {
-	const uid_t uid = geteuid();
-	const gid_t gid = getegid();
 	int ret;
 
 	*what = "set up descriptors";
@@ -247,17 +199,8 @@ static int spawner_prepare(int socket, const char *program_dir, bool user_ns, co
 	ret = spawner_programs(program_dir);
 	if (ret != 0)
 		return ret;
-	*what = "make a user namespace";
-	if (user_ns)
-		ret = spawner_user_ns(uid, gid);
-	if (ret != 0)
-		return ret;
-	*what = "make namespaces";
-	if (unshare(SPAWN_NAMESPACES) != 0)
-		return -errno;
-	*what = "make an empty root";
-	if (SPAWN_NAMESPACES != 0) /* else it would be the host's */
-		ret = spawner_empty_root();
+	*what = "enter namespaces";
+	ret = namespaces_join(ns);
 	if (ret != 0)
 		return ret;
 	*what = "close descriptors";
@@ -267,7 +210,7 @@ static int spawner_prepare(int socket, const char *program_dir, bool user_ns, co
 	return 0;
 }
 
-_Noreturn static void spawner_main(int socket, const char *program_dir, bool user_ns)
+_Noreturn static void spawner_main(int socket, const char *program_dir, const struct namespaces *ns)
 {
 	struct spawn_answer hello = { 0 };
 	const char *what = "";
@@ -276,7 +219,7 @@ _Noreturn static void spawner_main(int socket, const char *program_dir, bool use
 	prctl(PR_SET_NAME, "mayfly-spawner");
 	setsid();
 	spawner_signals();
-	hello.error = -spawner_prepare(socket, program_dir, user_ns, &what);
+	hello.error = -spawner_prepare(socket, program_dir, ns, &what);
 	snprintf(hello.what, sizeof(hello.what), "%s", what);
 	if (hello.error != 0) {
 		if (send(socket, &hello, sizeof(hello), MSG_NOSIGNAL) < 0)
@@ -319,22 +262,20 @@ static int spawner_handshake(struct spawner *s, const char **what)
 	return -hello.error;
 }
 
-int spawner_start(struct spawner *s, const char *program_dir, const char **what)
+/* The process itself, with the namespaces made. */
+static int spawner_fork(struct spawner *s, const char *program_dir, const struct namespaces *ns,
+			const char **what)
 {
 	int pair[2];
 	int ret;
 
-	*s = (struct spawner){ .socket = -1, .pidfd = -1, .user_ns = geteuid() != 0 };
 	*what = "start the spawner";
-	ret = spawner_raise_nofile();
-	if (ret != 0)
-		return ret;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		return -errno;
 	s->pid = fork();
 	if (s->pid == 0) {
 		close(pair[0]);
-		spawner_main(pair[1], program_dir, s->user_ns);
+		spawner_main(pair[1], program_dir, ns);
 	}
 	ret = s->pid < 0 ? -errno : 0;
 	close(pair[1]);
@@ -345,6 +286,27 @@ int spawner_start(struct spawner *s, const char *program_dir, const char **what)
 	}
 	if (ret != 0)
 		spawner_stop(s);
+	return ret;
+}
+
+int spawner_start(struct spawner *s, const char *program_dir, const struct spawner_before *before,
+		  const char **what)
+{
+	struct namespaces ns;
+	int ret;
+
+	*s = (struct spawner){ .socket = -1, .pidfd = -1, .user_ns = geteuid() != 0 };
+	*what = "start the spawner";
+	ret = spawner_raise_nofile();
+	if (ret == 0)
+		ret = namespaces_make(&ns, s->user_ns, what);
+	if (ret != 0)
+		return ret;
+	if (before != NULL)
+		ret = before->fn(before->ctx, what);
+	if (ret == 0)
+		ret = spawner_fork(s, program_dir, &ns, what);
+	namespaces_free(&ns);
 	return ret;
 }
 

@@ -30,11 +30,19 @@ struct spawn_reply {
 	int pidfd; /* owned by whoever took the reply; -1 on error */
 };
 
+/* What the caller does to itself once the namespaces are there and before the spawner is: the spawner
+ * inherits it (core/confine.h: Landlock). 0, or -errno with *what. */
+struct spawner_before {
+	int (*fn)(void *ctx, const char **what);
+	void *ctx;
+};
+
 /* Starts it.  Call from the main thread, before any other thread exists: the sandboxes' death signal
  * fires when this thread ends.  program_dir has mayfly-blk, mayfly-rng ...; a program that is
- * missing is the error (ENOENT) of each request for it.  0, or -errno with *what naming the step
+ * missing is the error (ENOENT) of each request for it.  before: or NULL.  0, or -errno with *what naming the step
  * (static text).  Blocks for the handshake. */
-int spawner_start(struct spawner *spawner, const char *program_dir, const char **what);
+int spawner_start(struct spawner *spawner, const char *program_dir,
+		  const struct spawner_before *before, const char **what);
 
 /* Asks for one device process: descriptors fds[0..n) become its 0..n-1.  0; -EAGAIN when the socket
  * is full; -EPIPE when the spawner is gone.  The descriptors stay the caller's. */

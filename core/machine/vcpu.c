@@ -239,7 +239,10 @@ static void vcpu_run(struct vcpu *cpu)
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *cpu = arg;
+	char name[16];
 
+	snprintf(name, sizeof(name), "vcpu%u", cpu->index);
+	pthread_setname_np(pthread_self(), name);
 	confine_thread(CONFINE_VCPU);
 	while (vcpu_wait(cpu))
 		vcpu_run(cpu);
@@ -273,7 +276,6 @@ static void kick_all(struct vcpus *v)
 static int start_thread(struct vcpu *cpu)
 {
 	static const int open[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP };
-	char name[16];
 	sigset_t mask, before;
 
 	sigfillset(&mask);
@@ -287,8 +289,6 @@ static int start_thread(struct vcpu *cpu)
 	if (ret)
 		return -ret;
 	cpu->started = true;
-	snprintf(name, sizeof(name), "vcpu%u", cpu->index);
-	pthread_setname_np(cpu->thread, name);
 	return 0;
 }
 

@@ -30,6 +30,7 @@
 
 static char dir[64];
 static pid_t vm;
+static int vm_err;
 
 /* ---- a reader ---- */
 
@@ -70,7 +71,7 @@ static const char *next_part(const char *mark)
 	while ((end = strstr(reader.data, mark)) == NULL)
 		receive();
 	*end = '\0';
-	strcpy(part, reader.data);
+	memcpy(part, reader.data, (size_t)(end - reader.data) + 1);
 	end += strlen(mark);
 	reader.bytes -= (size_t)(end - reader.data);
 	memmove(reader.data, end, reader.bytes + 1);
@@ -291,21 +292,22 @@ static int make_kernel(void)
 
 static int setup(void **state)
 {
-	const int err = memfd_create("err", MFD_CLOEXEC);
 	char words[400];
 	int ret;
+
+	vm_err = memfd_create("err", MFD_CLOEXEC);
 
 	(void)state;
 	snprintf(dir, sizeof(dir), "/tmp/mayfly-events-XXXXXX");
 	document = json_load_file("docs/api.yaml", JSON_REJECT_DUPLICATES, NULL);
-	if (document == NULL || err < 0 || mkdtemp(dir) == NULL)
+	if (document == NULL || vm_err < 0 || mkdtemp(dir) == NULL)
 		return -1;
 	snprintf(sock, sizeof(sock), "%s/api.sock", dir);
 	snprintf(words, sizeof(words),
 		 "run --state-dir %s/state --console off --rng --allow-faults --faulty-programs "
 		 "--memory 64M --serial file:%s/serial --api-socket %s",
 		 dir, dir, sock);
-	ret = mayfly_start(words, sock, err, &vm);
+	ret = mayfly_start(words, sock, vm_err, &vm);
 	return ret == 0 ? make_kernel() : ret;
 }
 
@@ -320,9 +322,11 @@ static void forget(const char *name)
 static int teardown(void **state)
 {
 	const int ret = mayfly_stop(vm);
-	char autopsy[64];
+	char autopsy[64], said[512] = "";
 
 	(void)state;
+	if (pread(vm_err, said, sizeof(said) - 1, 0) > 0)
+		print_message("the VM said: %s", said);
 	forget("kernel");
 	forget("serial");
 	for (int i = 1; i < 32; i++) {

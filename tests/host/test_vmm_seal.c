@@ -6,7 +6,9 @@
  */
 #include "tests/host/run_vm.h"
 
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 
 #include "core/box/fault.h"
 #include "tests/host/kvm_skip.h"
@@ -170,14 +172,71 @@ static void test_forbidden(void **state)
 	}
 }
 
+/* ---- files ---- */
+
+#define RED_ZONE 4096
+
+static long poke_text(pid_t tid, uint64_t at, const char *text)
+{
+	uint64_t words[16] = { 0 };
+
+	memcpy(words, text, strlen(text) + 1);
+	for (size_t i = 0; i <= strlen(text) / 8; i++) {
+		if (ptrace(PTRACE_POKEDATA, tid, at + 8 * i, words[i]) != 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* What open(path, O_RDONLY) gives on this thread, which waits in a system call; it is not to go on. */
+static long open_by(pid_t tid, const char *path)
+{
+	struct user_regs_struct regs;
+
+	assert_int_equal(ptrace(PTRACE_GETREGS, tid, NULL, &regs), 0);
+	regs.rip -= (long)regs.orig_rax >= 0 ? 2 : 0; /* the instruction that it waits in */
+	regs.orig_rax = ~0ull;
+	regs.rax = SYS_openat;
+	regs.rdi = (uint64_t)AT_FDCWD;
+	regs.rsi = regs.rsp - RED_ZONE;
+	regs.rdx = O_RDONLY | O_CLOEXEC;
+	assert_int_equal(poke_text(tid, regs.rsi, path), 0);
+	assert_int_equal(ptrace(PTRACE_SETREGS, tid, NULL, &regs), 0);
+	assert_int_equal(ptrace(PTRACE_SINGLESTEP, tid, NULL, NULL), 0);
+	assert_int_equal(waitpid(tid, NULL, __WALL), tid);
+	assert_int_equal(ptrace(PTRACE_GETREGS, tid, NULL, &regs), 0);
+	return (long)regs.rax;
+}
+
+/* The main thread may open: what Landlock leaves, and nothing else. */
+static void test_files(void **state)
+{
+	pid_t tid;
+
+	(void)state;
+	if (!kvm_or_skip())
+		return;
+	start_guest();
+	tid = vm.pid;
+	assert_int_equal(ptrace(PTRACE_SEIZE, tid, NULL, NULL), 0);
+	assert_int_equal(ptrace(PTRACE_INTERRUPT, tid, NULL, NULL), 0);
+	assert_int_equal(waitpid(tid, NULL, __WALL), tid);
+	assert_true(open_by(tid, "/dev/urandom") >= 0);
+	assert_true(open_by(tid, "kernel") >= 0);
+	if (syscall(SYS_landlock_create_ruleset, NULL, 0, 1) > 0) {
+		assert_int_equal(open_by(tid, "/etc/passwd"), -EACCES);
+		assert_int_equal(open_by(tid, "/"), -EACCES);
+	}
+	assert_int_equal(kill(vm.pid, SIGKILL), 0);
+	assert_int_equal(vm_wait(), 128 + SIGKILL);
+}
+
 int main(void)
 {
 #define RUN_TEST(name) cmocka_unit_test_setup_teardown(name, vm_setup, vm_teardown)
 	const struct CMUnitTest tests[] = {
-		RUN_TEST(test_api_alone),
-		RUN_TEST(test_threads),
-		RUN_TEST(test_user),
-		RUN_TEST(test_forbidden),
+		RUN_TEST(test_api_alone), RUN_TEST(test_threads), RUN_TEST(test_user),
+		RUN_TEST(test_forbidden), RUN_TEST(test_files),
 	};
 
 	return cmocka_run_group_tests_name("vmm seal", tests, NULL, NULL);

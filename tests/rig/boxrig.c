@@ -45,7 +45,7 @@ int boxrig_start(struct boxrig *rig)
 	program_dir(dir, sizeof(dir));
 	seal_host_probe(&rig->host);
 	guestmem_init(&rig->mem);
-	ret = spawner_start(&rig->spawner, dir, &what);
+	ret = spawner_start(&rig->spawner, dir, NULL, &what);
 	if (ret != 0)
 		fprintf(stderr, "host rig: cannot %s: %s\n", what, strerror(-ret));
 	return ret;

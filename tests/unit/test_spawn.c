@@ -134,7 +134,7 @@ static int setup(void **state)
 {
 	(void)state;
 	descriptors_before = descriptors("/proc/self/fd");
-	assert_int_equal(spawner_start(&spawner, dir, &what), 0);
+	assert_int_equal(spawner_start(&spawner, dir, NULL, &what), 0);
 	return 0;
 }
 
@@ -533,11 +533,11 @@ static void test_no_directory(void **state)
 
 	(void)state;
 	descriptors_before = descriptors("/proc/self/fd");
-	assert_int_equal(spawner_start(&spawner, "/nowhere/at/all", &what), -ENOENT);
+	assert_int_equal(spawner_start(&spawner, "/nowhere/at/all", NULL, &what), -ENOENT);
 	assert_string_equal(what, "open the device programs");
 	nothing_is_left();
 	snprintf(path, sizeof(path), "%s/mayfly-blk", dir);
-	assert_int_equal(spawner_start(&spawner, path, &what), -ENOTDIR);
+	assert_int_equal(spawner_start(&spawner, path, NULL, &what), -ENOTDIR);
 	assert_string_equal(what, "open the device programs");
 	nothing_is_left();
 }
@@ -557,7 +557,7 @@ static void test_no_descriptors(void **state)
 	}
 	/* A low soft limit is raised. */
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-	assert_int_equal(spawner_start(&spawner, dir, &what), 0);
+	assert_int_equal(spawner_start(&spawner, dir, NULL, &what), 0);
 	still_serves();
 	spawner_stop(&spawner);
 	nothing_is_left();
