@@ -40,6 +40,13 @@ static void (*last_act)(void);
 #define SYS_SECCOMP 1 /* asm-generic/siginfo.h, of which libc shows a part */
 #endif
 
+/* In the end, by a process that traces the main thread. */
+#ifdef __SANITIZE_ADDRESS__
+#define SEEKS_LEAKS true
+#else
+#define SEEKS_LEAKS false
+#endif
+
 static _Thread_local const char *role_name = "unnamed";
 
 /* ---- filters ---- */
@@ -220,7 +227,7 @@ void confine_thread(enum confine_role role)
 
 	if (role != CONFINE_VCPU && role != CONFINE_MAIN) /* these have names of their own */
 		prctl(PR_SET_NAME, role_names[role]);
-	if (!begun)
+	if (!begun || (role == CONFINE_MAIN && SEEKS_LEAKS))
 		return;
 	role_name = role_names[role];
 	/* Blocked, it would kill without a word. */

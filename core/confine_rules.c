@@ -173,7 +173,7 @@ const struct confine_rule confine_rules[] = {
 	IOCTL(TCSETS, ALL),
 	IOCTL(TCFLSH, ALL),
 #ifdef __SANITIZE_ADDRESS__
-	/* Only in builds that look for mistakes of ours. */
+	/* Only in builds that look for mistakes of ours; the main thread has no filter there. */
 	CALL(sigaltstack, ALL),
 	CALL(getrlimit, ALL),
 	CALL(prlimit64, ALL),
