@@ -9,47 +9,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/cc.h"
-
-/* The beginning of a program's text, as it is in its memory. */
-struct text {
-	uint64_t start;
-	size_t bytes; /* 0: not to be had */
-	uint8_t code[1 << 16];
-};
-
-static void text_read(pid_t pid, struct text *text)
-{
-	char path[32], line[512];
-	uint64_t start = 0, end = 0;
-	char exec = 0;
-
-	text->bytes = 0;
-	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-	FILE *maps = fopen(path, "re");
-
-	while (maps != NULL && exec != 'x' && fgets(line, sizeof(line), maps) != NULL) {
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " r-%c", &start, &end, &exec) != 3)
-			exec = 0;
-	}
-	if (maps != NULL)
-		fclose(maps);
-	if (exec != 'x')
-		return;
-	const size_t want = end - start < sizeof(text->code) ? end - start : sizeof(text->code);
-	const struct iovec here = { text->code, want };
-	const struct iovec there = { (void *)(uintptr_t)start, want };
-	const ssize_t n = process_vm_readv(pid, &here, 1, &there, 1, 0);
-
-	text->start = start;
-	text->bytes = n > 0 ? (size_t)n : 0;
-}
+#include "tests/rig/boxtext.h"
 
 #define MOV_EAX 0xb8
 #define MOV_BYTES 5 /* opcode, number */
@@ -58,7 +23,7 @@ static void text_read(pid_t pid, struct text *text)
 
 /* Offset of "mov $nr, %eax" with a syscall instruction soon after; 0: there is none.  *syscall is
  * that one's. */
-static size_t find_call(const struct text *text, long nr, size_t *syscall)
+static size_t find_call(const struct boxtext *text, long nr, size_t *syscall)
 {
 	const uint8_t mov[MOV_BYTES] = { MOV_EAX, (uint8_t)nr, (uint8_t)(nr >> 8) };
 
@@ -78,12 +43,12 @@ static size_t find_call(const struct text *text, long nr, size_t *syscall)
 
 int inject_trap(struct inject_trap *trap, pid_t pid, long nr)
 {
-	static struct text text;
+	static struct boxtext text;
 	char path[32];
 	size_t at, call;
 
 	trap->mem = -1;
-	text_read(pid, &text);
+	boxtext_read(pid, &text);
 	at = find_call(&text, nr, &call);
 	if (at == 0)
 		return -ENOEXEC;

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Release blk and rng programs, killed at every instruction of what they do: see everystep.h. */
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "tests/host/everystep.h"
+
+#define SECTOR 512u
+#define PIECE 1024u /* from one segment of a buffer to the next */
+#define PIECES 4
+#define GUARD 64
+#define UNTOUCHED 0xee
+#define STATUS_NONE 0xff
+#define SPAN 64u /* sectors that each case has to itself */
+
+static struct boxrig rig;
+
+/* Nothing lost, doubled or wrong, as the driver sees it. */
+static void check_ring(const struct ringdrv_queue *ring)
+{
+	assert_int_equal(ring->outstanding, 0);
+	assert_int_equal(ring->stats.completed, ring->stats.added);
+	assert_int_equal(ring->stats.duplicated, 0);
+	assert_int_equal(ring->stats.corrupted, 0);
+	assert_int_equal(ring->stats.lost_calls, 0);
+}
+
+/* ---- blk ---- */
+
+enum { READ = 0, WRITE = 1, FLUSH = 4 };
+
+struct shape {
+	uint32_t type;
+	uint16_t cut[PIECES]; /* bytes of each segment; 0: no more */
+	bool indirect;
+};
+
+/* As they lie in guest memory. */
+struct request {
+	uint32_t type, ioprio;
+	uint64_t sector;
+	uint8_t status;
+	uint8_t guard[15];
+	uint8_t data[PIECES * PIECE + GUARD];
+};
+
+struct work { /* at once in the ring */
+	struct shape shapes[2];
+	uint32_t count;
+};
+
+static struct disk {
+	struct scene *s;
+	struct request *requests;
+	uint64_t gpa;
+} disk;
+
+/* What sectors hold after `version` was written to them. */
+static void fill(uint8_t *to, uint32_t bytes, uint64_t sector, uint64_t version)
+{
+	for (uint32_t i = 0; i < bytes; i++)
+		to[i] = (uint8_t)((sector + i / SECTOR) * 131 + version * 17 + i % SECTOR * 7);
+}
+
+static uint32_t shape_bytes(const struct shape *shape)
+{
+	uint32_t bytes = 0;
+
+	for (int i = 0; i < PIECES; i++)
+		bytes += shape->cut[i];
+	return bytes;
+}
+
+/* Between a request's pieces and its data in a row. */
+static void copy_pieces(const struct shape *shape, struct request *r, uint8_t *row, bool out)
+{
+	for (uint32_t i = 0; i < PIECES; row += shape->cut[i++]) {
+		if (out)
+			memcpy(r->data + i * PIECE, row, shape->cut[i]);
+		else
+			memcpy(row, r->data + i * PIECE, shape->cut[i]);
+	}
+}
+
+/* Each case has sectors of its own. */
+static uint64_t case_sector(const struct everystep *e)
+{
+	return SPAN + e->number * SPAN % (SCENE_SECTORS - 2 * SPAN);
+}
+
+static void add(struct everystep *e, uint32_t at, const struct shape *shape)
+{
+	struct request *r = &disk.requests[at];
+	const uint64_t here = disk.gpa + at * sizeof(*r);
+	struct ringdrv_seg segs[PIECES + 2] = { { here, 16 } };
+	struct ringdrv_chain chain = { .seg = segs, .indirect = shape->indirect, .token = at };
+	uint8_t row[PIECES * PIECE];
+	uint16_t n = 1;
+
+	memset(r, UNTOUCHED, sizeof(*r));
+	r->type = shape->type;
+	r->ioprio = 0;
+	r->sector = case_sector(e);
+	fill(row, shape_bytes(shape), r->sector, e->number + 1);
+	if (shape->type == WRITE)
+		copy_pieces(shape, r, row, true);
+	for (uint32_t i = 0; i < PIECES && shape->cut[i] != 0; i++)
+		segs[n++] = (struct ringdrv_seg){ here + offsetof(struct request, data) + i * PIECE,
+						  shape->cut[i] };
+	segs[n++] = (struct ringdrv_seg){ here + offsetof(struct request, status), 1 };
+	chain.writable = shape->type == READ ? (uint16_t)(n - 1) : 1;
+	chain.readable = (uint16_t)(n - chain.writable);
+	assert_int_equal(ringdrv_add(&disk.s->blk.rings[0], &chain), 0);
+}
+
+static uint64_t version_before(const struct everystep *e, const struct work *work)
+{
+	return work->shapes[0].type == WRITE ? e->number : e->number + 1;
+}
+
+/* The driver sleeps until it is called. */
+static void blk_begin(struct everystep *e, const void *arg)
+{
+	struct ringdrv_queue *ring = &disk.s->blk.rings[0];
+	const struct work *work = arg;
+	const uint64_t first = case_sector(e) - SPAN / 2;
+	uint8_t image[SPAN * SECTOR];
+
+	fill(image, sizeof(image), first, version_before(e, work));
+	assert_int_equal(pwrite(disk.s->blk.image, image, sizeof(image), (off_t)(first * SECTOR)),
+			 sizeof(image));
+	for (uint32_t i = 0; i < work->count; i++)
+		add(e, i, &work->shapes[i]);
+	assert_int_equal(ringdrv_arm(ring), 0);
+	ringdrv_publish(ring);
+	assert_int_equal(ringdrv_kick(ring), 1); /* who rests wants to be kicked */
+}
+
+static void check_request(struct everystep *e, uint32_t at, const struct shape *shape, uint32_t len)
+{
+	struct request *r = &disk.requests[at];
+	const uint32_t bytes = shape_bytes(shape);
+	uint8_t row[PIECES * PIECE], right[sizeof(row)];
+
+	assert_int_equal(r->status, 0);
+	assert_int_equal(len, shape->type == READ ? bytes + 1 : 1);
+	copy_pieces(shape, r, row, false);
+	fill(right, bytes, case_sector(e), e->number + 1);
+	if (shape->type != FLUSH)
+		assert_memory_equal(row, right, bytes);
+	for (uint32_t i = 0; i < PIECES; i++) {
+		const uint32_t end = i == PIECES - 1 ? sizeof(r->data) : (i + 1) * PIECE;
+
+		for (uint32_t at_byte = i * PIECE + shape->cut[i]; at_byte < end; at_byte++)
+			assert_int_equal(r->data[at_byte], UNTOUCHED);
+	}
+	for (size_t i = 0; i < sizeof(r->guard); i++)
+		assert_int_equal(r->guard[i], UNTOUCHED);
+}
+
+static void check_image(struct everystep *e, const struct work *work)
+{
+	const uint64_t first = case_sector(e) - SPAN / 2;
+	uint8_t image[SPAN * SECTOR], right[sizeof(image)];
+
+	fill(right, sizeof(right), first, version_before(e, work));
+	fill(right + sizeof(right) / 2, shape_bytes(&work->shapes[0]), case_sector(e),
+	     e->number + 1);
+	assert_int_equal(pread(disk.s->blk.image, image, sizeof(image), (off_t)(first * SECTOR)),
+			 sizeof(image));
+	assert_memory_equal(image, right, sizeof(image));
+}
+
+/* Every request answered once, in order, called for. */
+static void blk_check(struct everystep *e, const void *arg)
+{
+	struct ringdrv_queue *ring = &disk.s->blk.rings[0];
+	const struct work *work = arg;
+	struct ringdrv_done done;
+
+	for (uint32_t i = 0; i < work->count; i++) {
+		while (ringdrv_reap(ring, &done) == 0)
+			assert_int_equal(ringdrv_wait(ring, SCENE_WAIT_MS * NS_PER_MS), 1);
+		assert_int_equal(done.token, i);
+		check_request(e, i, &work->shapes[i], done.len);
+	}
+	check_image(e, work);
+	check_ring(ring);
+}
+
+#define BLK(name, phase, work)                                                                     \
+	{                                                                                          \
+		name, STEP_##phase, blk_begin, blk_check, &(work), SYS_pread64                     \
+	}
+
+static void test_blk(void **state)
+{
+	static const struct work read = { { { READ, { 1024 }, false } }, 1 };
+	static const struct work write = { { { WRITE, { 1024 }, false } }, 1 };
+	static const struct work flush = { { { FLUSH, { 0 }, false } }, 1 };
+	static const struct work indirect = { { { READ, { 512, 512, 512 }, true } }, 1 };
+	static const struct work askew = { { { WRITE, { 300, 212 }, false } }, 1 };
+	static const struct work pair = { { { WRITE, { 512 }, false }, { READ, { 512 }, false } },
+					  2 };
+	static const struct situation situations[] = {
+		BLK("read", SERVE, read),
+		BLK("write", SERVE, write),
+		BLK("flush", SERVE, flush),
+		BLK("indirect read of three segments", SERVE, indirect),
+		BLK("write of segments cut within a sector", SERVE, askew),
+		BLK("write, and read of the same", SERVE, pair),
+		BLK("quiesce with a read waiting", QUIESCE, read),
+		BLK("quiesce within a read", BELL, read),
+		BLK("activation for one that died, a write waiting", RECOVERY, write),
+		BLK("activation with a record, a read waiting", HANDOFF, read),
+	};
+	const struct boxrig_blk_config config = { 0 };
+	struct scene *s = scene_create(&rig, &config);
+	struct everystep e = { .kind = "blk",
+			       .dev = s->blk.dev,
+			       .watch = &s->watch,
+			       .kicks = &s->blk.rings[0].fd_kick,
+			       .calls = &s->blk.rings[0].fd_call,
+			       .queues = 1,
+			       .random = 1 };
+	gpa_t gpa;
+
+	(void)state;
+	assert_int_equal(guestmem_alloc(&rig.mem, 2 * sizeof(struct request), 4096, &gpa), 0);
+	disk = (struct disk){ s, guestmem_ptr(&rig.mem, gpa, 2 * sizeof(struct request)), gpa.raw };
+	scene_start(s);
+	for (size_t i = 0; i < ARRAY_SIZE(situations); i++)
+		step_situation(&e, &situations[i]);
+	scene_close(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		scene_test(test_blk),
+	};
+	const struct scene_group group = { .name = "everystep", .bytes = 64u << 20 };
+
+	return scene_main(&group, &rig, tests, ARRAY_SIZE(tests));
+}
