@@ -15,16 +15,6 @@
 
 static struct boxrig rig;
 
-/* Nothing lost, doubled or wrong, as the driver sees it. */
-static void check_ring(const struct ringdrv_queue *ring)
-{
-	assert_int_equal(ring->outstanding, 0);
-	assert_int_equal(ring->stats.completed, ring->stats.added);
-	assert_int_equal(ring->stats.duplicated, 0);
-	assert_int_equal(ring->stats.corrupted, 0);
-	assert_int_equal(ring->stats.lost_calls, 0);
-}
-
 /* ---- blk ---- */
 
 enum { READ = 0, WRITE = 1, FLUSH = 4 };
@@ -118,7 +108,6 @@ static uint64_t version_before(const struct everystep *e, const struct work *wor
 	return work->shapes[0].type == WRITE ? e->number : e->number + 1;
 }
 
-/* The driver sleeps until it is called. */
 static void blk_begin(struct everystep *e, const void *arg)
 {
 	struct ringdrv_queue *ring = &disk.s->blk.rings[0];
@@ -131,9 +120,7 @@ static void blk_begin(struct everystep *e, const void *arg)
 			 sizeof(image));
 	for (uint32_t i = 0; i < work->count; i++)
 		add(e, i, &work->shapes[i]);
-	assert_int_equal(ringdrv_arm(ring), 0);
-	ringdrv_publish(ring);
-	assert_int_equal(ringdrv_kick(ring), 1); /* who rests wants to be kicked */
+	step_submit(ring);
 }
 
 static void check_request(struct everystep *e, uint32_t at, const struct shape *shape, uint32_t len)
@@ -176,16 +163,15 @@ static void blk_check(struct everystep *e, const void *arg)
 {
 	struct ringdrv_queue *ring = &disk.s->blk.rings[0];
 	const struct work *work = arg;
-	struct ringdrv_done done;
 
 	for (uint32_t i = 0; i < work->count; i++) {
-		while (ringdrv_reap(ring, &done) == 0)
-			assert_int_equal(ringdrv_wait(ring, SCENE_WAIT_MS * NS_PER_MS), 1);
+		const struct ringdrv_done done = step_reap(ring);
+
 		assert_int_equal(done.token, i);
 		check_request(e, i, &work->shapes[i], done.len);
 	}
 	check_image(e, work);
-	check_ring(ring);
+	step_check_ring(ring);
 }
 
 #define BLK(name, phase, work)                                                                     \
@@ -234,10 +220,123 @@ static void test_blk(void **state)
 	scene_close(s);
 }
 
+/* ---- rng ---- */
+
+#define RNG_BYTES 64
+
+static struct entropy {
+	struct device *dev;
+	struct ringdrv_queue ring;
+	struct watch watch;
+	int source;
+	uint64_t gpa;
+	uint8_t *buffer; /* RNG_BYTES and a guard */
+} entropy;
+
+static void rng_create(void)
+{
+	const struct ringdrv_config config = { .features = RINGDRV_VERSION_1 | RINGDRV_EVENT_IDX,
+					       .size = 16,
+					       .in_order = true };
+	struct device_spec spec = { .id = "rng",
+				    .kind = DEV_KIND_RNG,
+				    .queues = 1,
+				    .lanes = 1,
+				    .backend_count = 1,
+				    .guest_memory = true,
+				    .hooks = &watch_hooks,
+				    .ctx = &entropy.watch };
+	struct ctl_queue queues[BOX_QUEUES_MAX] = { 0 };
+	gpa_t gpa;
+
+	watch_init(&entropy.watch);
+	assert_int_equal(ringdrv_init(&entropy.ring, &rig.mem, &config), 0);
+	assert_int_equal(guestmem_alloc(&rig.mem, RNG_BYTES + GUARD, 64, &gpa), 0);
+	entropy.gpa = gpa.raw;
+	entropy.buffer = guestmem_ptr(&rig.mem, gpa, RNG_BYTES + GUARD);
+	entropy.source = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+	assert_true(entropy.source >= 0);
+	spec.backends[0] = entropy.source;
+	spec.kick[0] = entropy.ring.fd_kick;
+	spec.call[0] = entropy.ring.fd_call;
+	ringdrv_describe(&entropy.ring, &queues[0]);
+	assert_int_equal(device_create(rig.sup, &spec, &entropy.dev), 0);
+	assert_int_equal(device_wait_standby(entropy.dev, SCENE_WAIT_MS), 0);
+	assert_int_equal(device_start(entropy.dev, config.features, queues), 0);
+	assert_int_equal(watch_wait(&entropy.watch, WATCH_STARTED, 1, SCENE_WAIT_MS), 0);
+}
+
+static int rng_destroy(void **state)
+{
+	(void)state;
+	device_destroy(entropy.dev);
+	ringdrv_free(&entropy.ring);
+	watch_free(&entropy.watch);
+	close(entropy.source);
+	return 0;
+}
+
+static void rng_begin(struct everystep *e, const void *arg)
+{
+	const struct ringdrv_seg segs[] = { { entropy.gpa, RNG_BYTES / 2 },
+					    { entropy.gpa + RNG_BYTES / 2, RNG_BYTES / 2 } };
+	const struct ringdrv_chain chain = { .seg = segs, .writable = 2, .token = e->number };
+
+	(void)arg;
+	memset(entropy.buffer, UNTOUCHED, RNG_BYTES + GUARD);
+	assert_int_equal(ringdrv_add(&entropy.ring, &chain), 0);
+	step_submit(&entropy.ring);
+}
+
+static void rng_check(struct everystep *e, const void *arg)
+{
+	const struct ringdrv_done done = step_reap(&entropy.ring);
+	int untouched = 0;
+
+	(void)arg;
+	assert_int_equal(done.token, e->number);
+	assert_int_equal(done.len, RNG_BYTES);
+	for (int i = 0; i < RNG_BYTES; i++)
+		untouched += entropy.buffer[i] == UNTOUCHED;
+	assert_true(untouched < RNG_BYTES / 4); /* by chance this happens less than once in 2^60 */
+	for (int i = RNG_BYTES; i < RNG_BYTES + GUARD; i++)
+		assert_int_equal(entropy.buffer[i], UNTOUCHED);
+	step_check_ring(&entropy.ring);
+}
+
+#define RNG(name, phase)                                                                           \
+	{                                                                                          \
+		name, STEP_##phase, rng_begin, rng_check, NULL, 0                                  \
+	}
+
+static void test_rng(void **state)
+{
+	static const struct situation situations[] = {
+		RNG("request", SERVE),
+		RNG("quiesce with a request waiting", QUIESCE),
+		RNG("activation for one that died, a request waiting", RECOVERY),
+		RNG("activation with a record, a request waiting", HANDOFF),
+	};
+
+	(void)state;
+	rng_create();
+	struct everystep e = { .kind = "rng",
+			       .dev = entropy.dev,
+			       .watch = &entropy.watch,
+			       .kicks = &entropy.ring.fd_kick,
+			       .calls = &entropy.ring.fd_call,
+			       .queues = 1,
+			       .random = 1 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(situations); i++)
+		step_situation(&e, &situations[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		scene_test(test_blk),
+		cmocka_unit_test_teardown(test_rng, rng_destroy),
 	};
 	const struct scene_group group = { .name = "everystep", .bytes = 64u << 20 };
 

@@ -10,98 +10,11 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/serial_reg.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 
-#include "core/bus/serial.h"
-#include "core/cc.h"
-#include "tests/rig/boxrig.h"
+#include "tests/host/streams.h"
 
 static struct boxrig rig;
-
-/* A device with an input and an output stream. */
-struct streams {
-	struct device *dev;
-	int input;  /* we write */
-	int output; /* we read */
-	int backends[2];
-	struct ringdrv_queue rings[2];
-	int kick[2], call[2];
-};
-
-static void make_pipe(int *read_end, int *write_end)
-{
-	int fds[2];
-
-	assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
-	*read_end = fds[0];
-	*write_end = fds[1];
-}
-
-static void streams_create(struct streams *s, enum dev_kind kind)
-{
-	struct device_spec spec = {
-		.kind = kind,
-		.queues = 2,
-		.lanes = 1,
-		.backend_count = 2,
-		.guest_memory = kind == DEV_KIND_CONSOLE,
-		.fsize = 1,
-		.shadow = kind == DEV_KIND_SERIAL ? serial_shadow : NULL,
-	};
-
-	memset(s, 0, sizeof(*s));
-	snprintf(spec.id, sizeof(spec.id), "%s", kind == DEV_KIND_CONSOLE ? "console" : "serial");
-	make_pipe(&s->backends[0], &s->input);
-	make_pipe(&s->output, &s->backends[1]);
-	memcpy(spec.backends, s->backends, sizeof(s->backends));
-	for (int i = 0; i < 2; i++) {
-		s->kick[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-		s->call[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-		spec.kick[i] = s->kick[i];
-		spec.call[i] = s->call[i];
-		if (kind == DEV_KIND_CONSOLE) {
-			const struct ringdrv_config rc = {
-				.features = RINGDRV_VERSION_1 | RINGDRV_EVENT_IDX,
-				.size = 16,
-				.number = (uint16_t)i,
-				.fds_given = true,
-				.fd_kick = s->kick[i],
-				.fd_call = s->call[i],
-			};
-
-			assert_int_equal(ringdrv_init(&s->rings[i], &rig.mem, &rc), 0);
-		}
-	}
-	assert_int_equal(device_create(rig.sup, &spec, &s->dev), 0);
-	assert_int_equal(device_wait_standby(s->dev, 10000), 0);
-}
-
-static void streams_go(struct streams *s)
-{
-	struct ctl_queue queues[BOX_QUEUES_MAX] = { 0 };
-
-	if (s->rings[0].desc != NULL) {
-		ringdrv_describe(&s->rings[0], &queues[0]);
-		ringdrv_describe(&s->rings[1], &queues[1]);
-	}
-	assert_int_equal(device_start(s->dev, RINGDRV_VERSION_1 | RINGDRV_EVENT_IDX, queues), 0);
-}
-
-static void streams_destroy(struct streams *s)
-{
-	device_destroy(s->dev);
-	for (int i = 0; i < 2; i++) {
-		ringdrv_free(&s->rings[i]);
-		cc_close(&s->kick[i]);
-		cc_close(&s->call[i]);
-		cc_close(&s->backends[i]);
-	}
-	cc_close(&s->input);
-	cc_close(&s->output);
-}
 
 static uint64_t generation(struct device *dev)
 {
@@ -166,13 +79,6 @@ static void reap_one(struct ringdrv_queue *q, struct ringdrv_done *done)
 		assert_int_equal(ringdrv_wait(q, 10 * NS_PER_S), 1);
 }
 
-static size_t drain(int fd, char *buf, size_t room)
-{
-	const ssize_t n = read(fd, buf, room);
-
-	return n < 0 ? 0 : (size_t)n;
-}
-
 /* Text goes out once and in order, whatever happens to the console meanwhile. */
 static void test_console_output(void **state)
 {
@@ -182,7 +88,7 @@ static void test_console_output(void **state)
 	gpa_t buf;
 
 	(void)state;
-	streams_create(&s, DEV_KIND_CONSOLE);
+	streams_create(&s, &rig, DEV_KIND_CONSOLE, NULL);
 	assert_int_equal(guestmem_alloc(&rig.mem, 4096, 4096, &buf), 0);
 	streams_go(&s);
 	for (int i = 0; i < 200; i++) {
@@ -194,7 +100,7 @@ static void test_console_output(void **state)
 			kill_active(s.dev);
 		console_out(&s, buf, text, (uint32_t)len);
 		reap_one(&s.rings[1], &done);
-		assert_int_equal(drain(s.output, got, sizeof(got)), len);
+		assert_int_equal(streams_drain(s.output, got, sizeof(got)), len);
 		assert_memory_equal(got, text, len);
 	}
 	streams_destroy(&s);
@@ -213,7 +119,7 @@ static void test_console_full_pipe(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(sent); i++)
 		sent[i] = (char)('a' + i % 23 + (i / 1009) % 3);
-	streams_create(&s, DEV_KIND_CONSOLE);
+	streams_create(&s, &rig, DEV_KIND_CONSOLE, NULL);
 	assert_int_equal(guestmem_alloc(&rig.mem, sizeof(sent), 4096, &buf), 0);
 	streams_go(&s);
 	console_out(&s, buf, sent, sizeof(sent));
@@ -223,12 +129,12 @@ static void test_console_full_pipe(void **state)
 
 		replace(s.dev, false);
 		while (more == 0 && now_ns() < end)
-			more = drain(s.output, got + n, sizeof(got) - n);
+			more = streams_drain(s.output, got + n, sizeof(got) - n);
 		assert_true(more != 0);
 		n += more;
 	}
 	reap_one(&s.rings[1], &done);
-	n += drain(s.output, got + n, sizeof(got) - n);
+	n += streams_drain(s.output, got + n, sizeof(got) - n);
 	assert_int_equal(n, sizeof(sent));
 	assert_memory_equal(got, sent, sizeof(sent));
 	streams_destroy(&s);
@@ -242,7 +148,7 @@ static void test_console_input(void **state)
 	gpa_t buf;
 
 	(void)state;
-	streams_create(&s, DEV_KIND_CONSOLE);
+	streams_create(&s, &rig, DEV_KIND_CONSOLE, NULL);
 	assert_int_equal(guestmem_alloc(&rig.mem, 4096, 4096, &buf), 0);
 	streams_go(&s);
 	for (int i = 0; i < 100; i++) {
@@ -273,50 +179,14 @@ static void test_console_input(void **state)
 
 /* ---- serial ---- */
 
-static uint8_t in(struct streams *s, uint8_t reg)
-{
-	return (uint8_t)device_access(s->dev, reg, 1, false, 0);
-}
-
-static void out(struct streams *s, uint8_t reg, uint8_t value)
-{
-	device_access(s->dev, reg, 1, true, value);
-}
-
-static void uart_setup(struct streams *s)
-{
-	out(s, UART_LCR, UART_LCR_DLAB);
-	out(s, UART_DLL, 1);
-	out(s, UART_DLM, 0);
-	out(s, UART_LCR, UART_LCR_WLEN8);
-	out(s, UART_FCR, UART_FCR_ENABLE_FIFO);
-	out(s, UART_MCR, UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT2);
-	out(s, UART_IER, UART_IER_RDI);
-	out(s, UART_SCR, 0x5a);
-}
-
-static void uart_is_set_up(struct streams *s)
-{
-	assert_int_equal(in(s, UART_LCR), UART_LCR_WLEN8);
-	assert_int_equal(in(s, UART_IER), UART_IER_RDI);
-	assert_int_equal(in(s, UART_MCR), UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT2);
-	assert_int_equal(in(s, UART_SCR), 0x5a);
-	assert_int_equal(in(s, UART_IIR) & 0xc0, 0xc0);
-	assert_int_equal(in(s, UART_LSR) & UART_LSR_THRE, UART_LSR_THRE);
-	out(s, UART_LCR, UART_LCR_DLAB | UART_LCR_WLEN8);
-	assert_int_equal(in(s, UART_DLL), 1);
-	assert_int_equal(in(s, UART_DLM), 0);
-	out(s, UART_LCR, UART_LCR_WLEN8);
-}
-
 /* Registers survive a planned replacement that carries, one that does not, and a death. */
 static void test_serial_registers(void **state)
 {
 	struct streams s;
 
 	(void)state;
-	streams_create(&s, DEV_KIND_SERIAL);
-	assert_int_equal(in(&s, UART_LSR), 0xff); /* not started: nobody is there */
+	streams_create(&s, &rig, DEV_KIND_SERIAL, NULL);
+	assert_int_equal(uart_in(&s, UART_LSR), 0xff); /* not started: nobody is there */
 	streams_go(&s);
 	uart_setup(&s);
 	uart_is_set_up(&s);
@@ -337,7 +207,7 @@ static void test_serial_output(void **state)
 	char got[16];
 
 	(void)state;
-	streams_create(&s, DEV_KIND_SERIAL);
+	streams_create(&s, &rig, DEV_KIND_SERIAL, NULL);
 	streams_go(&s);
 	uart_setup(&s);
 	for (int i = 0; i < 500; i++) {
@@ -345,10 +215,10 @@ static void test_serial_output(void **state)
 			replace(s.dev, i % 100 == 3);
 		if (i % 200 == 7)
 			kill_active(s.dev);
-		while (!(in(&s, UART_LSR) & UART_LSR_THRE))
+		while (!(uart_in(&s, UART_LSR) & UART_LSR_THRE))
 			;
-		out(&s, UART_TX, (uint8_t)i);
-		assert_int_equal(drain(s.output, got, sizeof(got)), 1);
+		uart_out(&s, UART_TX, (uint8_t)i);
+		assert_int_equal(streams_drain(s.output, got, sizeof(got)), 1);
 		assert_int_equal((uint8_t)got[0], (uint8_t)i);
 	}
 	streams_destroy(&s);
@@ -362,21 +232,21 @@ static void test_serial_input(void **state)
 	uint64_t count;
 
 	(void)state;
-	streams_create(&s, DEV_KIND_SERIAL);
+	streams_create(&s, &rig, DEV_KIND_SERIAL, NULL);
 	streams_go(&s);
 	uart_setup(&s);
 	for (int i = 0; i < 20; i++) {
 		while (read(s.call[1], &count, sizeof(count)) > 0)
 			;
 		assert_int_equal(write(s.input, text, sizeof(text)), sizeof(text));
-		while (!(in(&s, UART_LSR) & UART_LSR_DR))
+		while (!(uart_in(&s, UART_LSR) & UART_LSR_DR))
 			;
 		assert_int_equal(read(s.call[1], &count, sizeof(count)), sizeof(count));
-		assert_int_equal(in(&s, UART_IIR) & 0x0f, UART_IIR_RDI);
+		assert_int_equal(uart_in(&s, UART_IIR) & 0x0f, UART_IIR_RDI);
 		replace(s.dev, i % 2);
 		for (size_t k = 0; k < sizeof(text); k++)
-			assert_int_equal(in(&s, UART_RX), text[k]);
-		assert_int_equal(in(&s, UART_LSR) & UART_LSR_DR, 0);
+			assert_int_equal(uart_in(&s, UART_RX), text[k]);
+		assert_int_equal(uart_in(&s, UART_LSR) & UART_LSR_DR, 0);
 	}
 	streams_destroy(&s);
 }
@@ -387,14 +257,14 @@ static void test_serial_hang(void **state)
 	struct streams s;
 
 	(void)state;
-	streams_create(&s, DEV_KIND_SERIAL);
+	streams_create(&s, &rig, DEV_KIND_SERIAL, NULL);
 	streams_go(&s);
 	uart_setup(&s);
 	for (int i = 0; i < 5; i++) {
 		const uint64_t before = generation(s.dev);
 
 		assert_int_equal(kill(active_pid(s.dev), SIGSTOP), 0);
-		assert_int_equal(in(&s, UART_SCR), 0x5a);
+		assert_int_equal(uart_in(&s, UART_SCR), 0x5a);
 		assert_true(generation(s.dev) > before);
 		assert_int_equal(device_wait_standby(s.dev, 10000), 0);
 	}
