@@ -208,7 +208,8 @@ static void test_blk(void **state)
 			       .kicks = &s->blk.rings[0].fd_kick,
 			       .calls = &s->blk.rings[0].fd_call,
 			       .queues = 1,
-			       .random = 1 };
+			       .random = 1,
+			       .wait_at = STEP_NOWHERE };
 	gpa_t gpa;
 
 	(void)state;
@@ -326,7 +327,8 @@ static void test_rng(void **state)
 			       .kicks = &entropy.ring.fd_kick,
 			       .calls = &entropy.ring.fd_call,
 			       .queues = 1,
-			       .random = 1 };
+			       .random = 1,
+			       .wait_at = STEP_NOWHERE };
 
 	for (size_t i = 0; i < ARRAY_SIZE(situations); i++)
 		step_situation(&e, &situations[i]);

@@ -57,7 +57,8 @@ static void open_streams(struct everystep *e, enum dev_kind kind)
 				 .kicks = streams.kick,
 				 .calls = streams.call,
 				 .queues = 2,
-				 .random = 1 };
+				 .random = 1,
+				 .wait_at = STEP_NOWHERE };
 }
 
 /* Also what a test that failed has left open. */
