@@ -9,10 +9,13 @@ BENCH_PROGRAMS := $(BENCHES:%=$(O)/benchmarks/%)
 # its label to CHECK_LABELS, so that they count in the last line.
 LABEL ?= tests
 LIMIT ?= 120
+# What check-everystep does at once; with SHARD=i/n it does that part only.
+EVERYSTEP_SHARDS ?= $(shell nproc)
+EVERYSTEP_PARTS := $(or $(firstword $(subst /, ,$(SHARD))),$(shell seq $(EVERYSTEP_SHARDS)))
 CHECK_LABELS := tests model san user
-LONG_LABELS := model-long long-deaths long-vmms long-handoffs
+LONG_LABELS := model-long long-deaths long-vmms long-handoffs $(EVERYSTEP_PARTS:%=everystep-%)
 CHECK_STEPS := check-build lint check-quick check-model check-replay check-escape check-clang check-san check-user
-CHECK_FULL_STEPS := $(CHECK_STEPS) check-long
+CHECK_FULL_STEPS := $(CHECK_STEPS) check-long check-everystep
 # A user id that no account has: nothing of mayfly may need one.
 CHECK_UID ?= 61000
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -22,7 +25,7 @@ JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 check: STEPS = $(CHECK_STEPS)
 check: deps ## everything that must hold before a change goes in
 check-full: STEPS = $(CHECK_FULL_STEPS)
-check-full: deps ## the same, and deaths by the thousand
+check-full: deps ## the same, deaths by the thousand, and at every instruction
 check check-full:
 	$(Q)begin=$$SECONDS; for step in $(STEPS); do echo "== $$step"; \
 		$(MAKE) --no-print-directory $(JOBS) $$step || { echo "check: $$step failed"; exit 1; }; done; \
@@ -76,6 +79,11 @@ check-takeover: all $(O)/tests/host/test_takeover ## taken-over boxes at random 
 		COUNT=$(or $(COUNT),$(TAKEOVER_COUNT)) SEED=$(SEED) SHARD=$(SHARD) ROGUE=$(ROGUE) \
 		tests/run.sh -l takeover -t 3600 $(if $(AS_UID),-u $(AS_UID)) $(O)/tests/host/test_takeover
 	$(Q)tail -n 1 build/log/takeover/test_takeover.log
+
+EVERYSTEP_PROGRAMS := $(filter %/test_everystep %/test_everystep_streams,$(HOST_PROGRAMS))
+.PHONY: check-everystep
+check-everystep: all $(EVERYSTEP_PROGRAMS) ## devices killed at every instruction of all that they do (EVERYSTEP_SHARDS, SHARD=i/n)
+	$(Q)tests/everystep.sh $(EVERYSTEP_SHARDS) 1800 $(EVERYSTEP_PROGRAMS)
 
 .PHONY: check-clang
 check-clang: ## build all there is with clang, whose warnings are errors too

@@ -152,7 +152,7 @@ while getopts l:t:u: option; do
 	esac
 done
 shift $((OPTIND - 1))
-if [ $# -eq 0 ] || ! [[ $limit =~ ^[1-9][0-9]*$ && $label =~ ^[a-z-]+$ ]]; then
+if [ $# -eq 0 ] || ! [[ $limit =~ ^[1-9][0-9]*$ && $label =~ ^[a-z0-9-]+$ ]]; then
 	usage
 fi
 if [ -n "$uid" ]; then

@@ -452,7 +452,8 @@ static inline void step_situation(struct everystep *e, const struct situation *s
 	e->last_write = 0;
 	e->bell_at = STEP_NOWHERE;
 	e->known = e->length = e->tried = e->late = e->repeated = e->lost = 0;
-	step_try(e, sit, STEP_TRACE_MAX); /* to its end, which is the last case */
+	step_try(e, sit, STEP_TRACE_MAX); /* to its end, which is the last case .. */
+	e->tried = part.shard == 1;       /* .. and the first part's */
 	for (uint64_t k = part.sample * (part.shard - 1); k < e->length;
 	     k += part.sample * part.shards)
 		step_try(e, sit, k);

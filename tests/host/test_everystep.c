@@ -83,7 +83,6 @@ static void add(struct everystep *e, uint32_t at, const struct shape *shape)
 	struct request *r = &disk.requests[at];
 	const uint64_t here = disk.gpa + at * sizeof(*r);
 	struct ringdrv_seg segs[PIECES + 2] = { { here, 16 } };
-	struct ringdrv_chain chain = { .seg = segs, .indirect = shape->indirect, .token = at };
 	uint8_t row[PIECES * PIECE];
 	uint16_t n = 1;
 
@@ -98,8 +97,13 @@ static void add(struct everystep *e, uint32_t at, const struct shape *shape)
 		segs[n++] = (struct ringdrv_seg){ here + offsetof(struct request, data) + i * PIECE,
 						  shape->cut[i] };
 	segs[n++] = (struct ringdrv_seg){ here + offsetof(struct request, status), 1 };
-	chain.writable = shape->type == READ ? (uint16_t)(n - 1) : 1;
-	chain.readable = (uint16_t)(n - chain.writable);
+	const uint16_t writable = shape->type == READ ? (uint16_t)(n - 1) : 1;
+	const struct ringdrv_chain chain = { .seg = segs,
+					     .readable = (uint16_t)(n - writable),
+					     .writable = writable,
+					     .indirect = shape->indirect,
+					     .token = at };
+
 	assert_int_equal(ringdrv_add(&disk.s->blk.rings[0], &chain), 0);
 }
 
@@ -179,30 +183,12 @@ static void blk_check(struct everystep *e, const void *arg)
 		name, STEP_##phase, blk_begin, blk_check, &(work), SYS_pread64                     \
 	}
 
-static void test_blk(void **state)
+static void step_blk(const char *kind, uint64_t features, const struct situation *situations,
+		     size_t count)
 {
-	static const struct work read = { { { READ, { 1024 }, false } }, 1 };
-	static const struct work write = { { { WRITE, { 1024 }, false } }, 1 };
-	static const struct work flush = { { { FLUSH, { 0 }, false } }, 1 };
-	static const struct work indirect = { { { READ, { 512, 512, 512 }, true } }, 1 };
-	static const struct work askew = { { { WRITE, { 300, 212 }, false } }, 1 };
-	static const struct work pair = { { { WRITE, { 512 }, false }, { READ, { 512 }, false } },
-					  2 };
-	static const struct situation situations[] = {
-		BLK("read", SERVE, read),
-		BLK("write", SERVE, write),
-		BLK("flush", SERVE, flush),
-		BLK("indirect read of three segments", SERVE, indirect),
-		BLK("write of segments cut within a sector", SERVE, askew),
-		BLK("write, and read of the same", SERVE, pair),
-		BLK("quiesce with a read waiting", QUIESCE, read),
-		BLK("quiesce within a read", BELL, read),
-		BLK("activation for one that died, a write waiting", RECOVERY, write),
-		BLK("activation with a record, a read waiting", HANDOFF, read),
-	};
-	const struct boxrig_blk_config config = { 0 };
+	const struct boxrig_blk_config config = { .features = features };
 	struct scene *s = scene_create(&rig, &config);
-	struct everystep e = { .kind = "blk",
+	struct everystep e = { .kind = kind,
 			       .dev = s->blk.dev,
 			       .watch = &s->watch,
 			       .kicks = &s->blk.rings[0].fd_kick,
@@ -212,13 +198,51 @@ static void test_blk(void **state)
 			       .wait_at = STEP_NOWHERE };
 	gpa_t gpa;
 
-	(void)state;
 	assert_int_equal(guestmem_alloc(&rig.mem, 2 * sizeof(struct request), 4096, &gpa), 0);
 	disk = (struct disk){ s, guestmem_ptr(&rig.mem, gpa, 2 * sizeof(struct request)), gpa.raw };
 	scene_start(s);
-	for (size_t i = 0; i < ARRAY_SIZE(situations); i++)
+	for (size_t i = 0; i < count; i++)
 		step_situation(&e, &situations[i]);
 	scene_close(s);
+}
+
+static const struct work read_one = { { { READ, { 1024 }, false } }, 1 };
+static const struct work write_one = { { { WRITE, { 1024 }, false } }, 1 };
+
+static void test_blk(void **state)
+{
+	static const struct work flush = { { { FLUSH, { 0 }, false } }, 1 };
+	static const struct work indirect = { { { READ, { 512, 512, 512 }, true } }, 1 };
+	static const struct work askew = { { { WRITE, { 300, 212 }, false } }, 1 };
+	static const struct work pair = { { { WRITE, { 512 }, false }, { READ, { 512 }, false } },
+					  2 };
+	static const struct situation situations[] = {
+		BLK("read", SERVE, read_one),
+		BLK("write", SERVE, write_one),
+		BLK("flush", SERVE, flush),
+		BLK("indirect read of three segments", SERVE, indirect),
+		BLK("write of segments cut within a sector", SERVE, askew),
+		BLK("write, and read of the same", SERVE, pair),
+		BLK("quiesce with a read waiting", QUIESCE, read_one),
+		BLK("quiesce within a read", BELL, read_one),
+		BLK("activation for one that died, a write waiting", RECOVERY, write_one),
+		BLK("activation with a record, a read waiting", HANDOFF, read_one),
+	};
+
+	(void)state;
+	step_blk("blk", 0, situations, ARRAY_SIZE(situations));
+}
+
+/* There the used flags say whether to kick, and a box dies with kicks suppressed. */
+static void test_blk_without_event_idx(void **state)
+{
+	static const struct situation situations[] = {
+		BLK("write", SERVE, write_one),
+		BLK("quiesce with a read waiting", QUIESCE, read_one),
+	};
+
+	(void)state;
+	step_blk("blk without event idx", RINGDRV_VERSION_1, situations, ARRAY_SIZE(situations));
 }
 
 /* ---- rng ---- */
@@ -338,6 +362,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		scene_test(test_blk),
+		scene_test(test_blk_without_event_idx),
 		cmocka_unit_test_teardown(test_rng, rng_destroy),
 	};
 	const struct scene_group group = { .name = "everystep", .bytes = 64u << 20 };
