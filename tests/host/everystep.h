@@ -67,10 +67,11 @@ struct everystep {
 	struct watch *watch;
 	const int *kicks, *calls; /* eventfds */
 	uint32_t queues;
-	uint64_t number;    /* of the case, never the same */
-	bool whole;         /* this case: what there was to do was done when it died */
-	bool untouched;     /* this case: nothing was begun */
-	struct stepper box; /* the active one */
+	uint64_t generation; /* this case: of what is walked */
+	uint64_t number;     /* of the case, never the same */
+	bool whole;          /* this case: what there was to do was done when it died */
+	bool untouched;      /* this case: nothing was begun */
+	struct stepper box;  /* the active one */
 	struct stepper standby;
 	uint64_t wait_at; /* where it waits for work; STEP_NOWHERE: not known yet */
 	uint64_t bell_at; /* where sit->call is made; likewise */
@@ -94,45 +95,28 @@ static inline void step_status(const struct everystep *e, struct device_status *
 	device_status(e->dev, status);
 }
 
-static inline uint64_t step_generation(const struct everystep *e)
-{
-	struct device_status status;
-
-	step_status(e, &status);
-	return status.generation;
-}
-
-/* A later generation than this one serves. */
-static inline void step_await_successor(const struct everystep *e, uint64_t generation)
+/* A later generation than the one that was walked serves. */
+static inline void step_await_successor(const struct everystep *e)
 {
 	const uint64_t end = now_ns() + SCENE_WAIT_MS * NS_PER_MS;
 	struct device_status status;
 
 	for (;;) {
 		step_status(e, &status);
-		if (strcmp(status.state, "active") == 0 && status.generation > generation)
+		if (strcmp(status.state, "active") == 0 && status.generation > e->generation)
 			return;
 		if (now_ns() > end)
-			fail_msg("no generation after %llu: %s", (unsigned long long)generation,
+			fail_msg("no generation after %llu: %s", (unsigned long long)e->generation,
 				 status.state);
 		usleep(50);
 	}
 }
 
-/* The standby was sent ACTIVATE. */
-static inline void step_await_activated(const struct everystep *e, pid_t standby)
+/* The device has left the box that is held: another is active, or it is none's. */
+static inline bool step_is_left(const struct everystep *e, struct device_status *status)
 {
-	const uint64_t end = now_ns() + SCENE_WAIT_MS * NS_PER_MS;
-	struct device_status status;
-
-	for (;;) {
-		step_status(e, &status);
-		if (status.pid == standby)
-			return;
-		if (now_ns() > end)
-			fail_msg("the standby is not activated: %s", status.state);
-		usleep(50);
-	}
+	step_status(e, status);
+	return strcmp(status->state, "active") != 0 || status->pid != e->box.pid;
 }
 
 /* Nothing lost, doubled or wrong, as the driver sees it. */
@@ -201,15 +185,34 @@ static inline void step_settle(struct everystep *e)
 	step_to_call(&e->box, SYS_ppoll, &e->wait_at);
 }
 
+/* Holds the active box, whose device does nothing else.  False: it does still, since a replacement that
+ * was asked for is done also after a recovery that came first, where a case was late. */
+static inline bool step_hold(struct everystep *e)
+{
+	struct device_status before, now;
+
+	assert_int_equal(device_wait_standby(e->dev, SCENE_WAIT_MS), 0);
+	step_status(e, &before);
+	const int ret = stepper_attach(&e->box, before.pid);
+
+	step_status(e, &now);
+	e->generation = now.generation;
+	if (ret == 0 && strcmp(now.state, "active") == 0 && now.standby_ready &&
+	    now.pid == before.pid)
+		return true;
+	stepper_release(&e->box);
+	return false;
+}
+
 /* The active box, before its wait, with nothing that would end it. */
 static inline void step_rest(struct everystep *e)
 {
-	struct device_status status;
+	const uint64_t end = now_ns() + SCENE_WAIT_MS * NS_PER_MS;
 
-	assert_int_equal(device_wait_standby(e->dev, SCENE_WAIT_MS), 0);
-	step_status(e, &status);
-	assert_string_equal(status.state, "active");
-	assert_int_equal(stepper_attach(&e->box, status.pid), 0);
+	while (!step_hold(e)) {
+		assert_true(now_ns() < end);
+		usleep(1000);
+	}
 	step_to_call(&e->box, SYS_ppoll, &e->wait_at);
 	step_drain(e->kicks, e->queues);
 	step_drain(e->calls, e->queues);
@@ -218,12 +221,26 @@ static inline void step_rest(struct everystep *e)
 /* A planned replacement is on its way to the box, which does not run. */
 static inline void step_quiesce(struct everystep *e)
 {
+	const uint64_t end = now_ns() + SCENE_WAIT_MS * NS_PER_MS;
 	struct device_status status;
 
 	assert_int_equal(device_replace_post(e->dev, REPLACE_OPERATOR, true), 0);
-	do
-		step_status(e, &status);
-	while (strcmp(status.state, "active") == 0);
+	while (!step_is_left(e, &status))
+		assert_true(now_ns() < end);
+}
+
+/* The standby was sent ACTIVATE, and does not run. */
+static inline void step_await_activate(struct everystep *e, pid_t standby)
+{
+	const uint64_t end = now_ns() + SCENE_WAIT_MS * NS_PER_MS;
+	struct device_status status;
+
+	for (step_status(e, &status); status.pid != standby; step_status(e, &status)) {
+		if (now_ns() > end)
+			fail_msg("the standby is not activated: %s", status.state);
+		usleep(50);
+	}
+	e->generation = status.generation;
 }
 
 /* Brings about what is to be walked.  The box that is walked. */
@@ -247,7 +264,7 @@ static inline struct stepper *step_prepare(struct everystep *e, const struct sit
 	else if (sit->phase == STEP_RECOVERY)
 		stepper_kill(&e->box);
 	if (activation)
-		step_await_activated(e, status.standby_pid);
+		step_await_activate(e, status.standby_pid);
 	return activation ? &e->standby : &e->box;
 }
 
@@ -347,22 +364,31 @@ static inline int step_explore(struct everystep *e, const struct situation *sit,
 	return ret;
 }
 
-static inline void step_conclude(struct everystep *e, const struct situation *sit,
-				 uint64_t generation)
+static inline void step_conclude(struct everystep *e, const struct situation *sit)
 {
-	step_await_successor(e, generation);
+	step_await_successor(e);
 	sit->check(e, sit->arg);
 	e->number++;
 }
 
-/* 0: it died as was wanted.  -ESRCH: the supervisor was faster, because of a deadline or of a vCPU that
- * waited. */
-static inline int step_judge(struct everystep *e)
+/* How the device got over the death of what was walked. */
+static inline struct replacement step_replacement(const struct everystep *e)
 {
 	struct replacement r;
+	uint64_t at = watch_count(e->watch, WATCH_REPLACED);
 
-	assert_int_equal(watch_replacement(e->watch, watch_count(e->watch, WATCH_REPLACED) - 1, &r),
-			 0);
+	do
+		assert_int_equal(watch_replacement(e->watch, --at, &r), 0);
+	while (r.from != e->generation);
+	return r;
+}
+
+/* 0: it died as was wanted.  -ESRCH: the supervisor was faster, because of a deadline or of a vCPU that
+ * waited. */
+static inline int step_judge(const struct everystep *e)
+{
+	const struct replacement r = step_replacement(e);
+
 	assert_false(r.carried);
 	assert_true(r.fence == FENCE_EXITING || r.fence == FENCE_DEAD);
 	if (r.planned || r.reason == REPLACE_HANG)
@@ -375,7 +401,6 @@ static inline int step_judge(struct everystep *e)
 static inline int step_case(struct everystep *e, const struct situation *sit, uint64_t k)
 {
 	struct stepper *box = step_prepare(e, sit);
-	const uint64_t generation = step_generation(e);
 	int ret = 0, judged;
 
 	if (e->length == 0)
@@ -387,7 +412,7 @@ static inline int step_case(struct everystep *e, const struct situation *sit, ui
 	e->whole = ret == 0 && e->length != 0 && k >= e->last_write;
 	if (ret == 0)
 		stepper_kill(box);
-	step_conclude(e, sit, generation);
+	step_conclude(e, sit);
 	judged = step_judge(e);
 	assert_false(ret != 0 && judged == 0); /* nobody else kills */
 	return judged;
@@ -406,7 +431,6 @@ static inline void step_try(struct everystep *e, const struct situation *sit, ui
 static inline void step_random_case(struct everystep *e, const struct situation *sit)
 {
 	struct stepper *box = step_prepare(e, sit);
-	const uint64_t generation = step_generation(e);
 	const pid_t pid = box->pid;
 
 	e->random ^= e->random << 13;
@@ -419,7 +443,7 @@ static inline void step_random_case(struct everystep *e, const struct situation 
 	while (now_ns() < end)
 		;
 	kill(pid, SIGKILL); /* it may have parked and be gone */
-	step_conclude(e, sit, generation);
+	step_conclude(e, sit);
 }
 
 /* ---- all cases of a situation ---- */
