@@ -4,6 +4,9 @@
  * like all others.  What is ordered stays with the generation; what is to go on after its death, the
  * VMM says anew (ctl_activate.doomed).
  */
+#ifndef MAYFLY_FAULTY
+#define MAYFLY_FAULTY /* also for who looks at this file alone */
+#endif
 #include "devmodel/common/faulty.h"
 
 #include "devmodel/abi/fault.h"

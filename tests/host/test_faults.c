@@ -288,7 +288,8 @@ static int name_faulty(void)
 	dir[n] = '\0';
 	for (int i = 0; i < 3; i++)
 		*strrchr(dir, '/') = '\0';
-	return setenv("MAYFLY_PROGRAMS", strcat(dir, "/dev/faulty"), 1);
+	memcpy(dir + strlen(dir), "/dev/faulty", sizeof("/dev/faulty"));
+	return setenv("MAYFLY_PROGRAMS", dir, 1);
 }
 
 int main(void)
