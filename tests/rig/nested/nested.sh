@@ -75,6 +75,9 @@ mkdir -p "$root/files"
 for program in mayfly dev; do
 	[ ! -e "$TOP/build/$program" ] || add "$TOP/build/$program" "mayfly/$program"
 done
+# mayfly loads it by name (core/confine.c), so ldd does not list it.
+libc=$(libraries "$(command -v bash)" | grep '/libc\.so')
+add "${libc%/*}/libgcc_s.so.1" "${libc%/*}/libgcc_s.so.1"
 for file in "$@"; do
 	[ -e "$file" ] || die "no such file: $file"
 	add "$file" "files/$(basename "$file")"
