@@ -233,6 +233,35 @@ static void test_fault_is_told(void **state)
 	reader_end();
 }
 
+/* What the supervisor does to a suspect, the VMM's own seal has to let it do. */
+static void test_each_way_to_be_fenced(void **state)
+{
+	static const struct {
+		const char *fault, *reason;
+	} ways[] = {
+		{ "kill", "crash" },
+		{ "stop", "hang" },
+		{ "hang", "hang" },
+		{ "forbidden-call", "seccomp" },
+	};
+	char body[64];
+
+	(void)state;
+	if (!vm_or_skip())
+		return;
+	assert_int_equal(reader_begin(), 200);
+	for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+		snprintf(body, sizeof(body), "{\"fault\":\"%s\"}", ways[i].fault);
+		takes("POST", "/devices/serial/faults", body);
+		json_t *replaced = await_event("replaced");
+
+		assert_string_equal(text_of(replaced, "reason"), ways[i].reason);
+		json_decref(replaced);
+		json_decref(await_event("autopsy"));
+	}
+	reader_end();
+}
+
 static void turn_often(void)
 {
 	for (int i = 0; i < TURNS; i++) {
@@ -343,9 +372,8 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_readers),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_fault_is_told),
+		cmocka_unit_test(test_readers),       cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_fault_is_told), cmocka_unit_test(test_each_way_to_be_fenced),
 		cmocka_unit_test(test_slow_reader),
 	};
 
