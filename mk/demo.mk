@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-# The demo: a stock Linux guest whose devices are replaced under load.
+# The demos: a stock Linux guest whose devices are replaced, or meet faults, under load.
 
 .PHONY: demo
 demo: deps ## boot a stock kernel, replace each device 100 times (DEMO_TIMES) under load, check everything
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)tests/rig/nested/demo.sh
+
+# fuzz.mk has a default for SECONDS that is not meant here.
+.PHONY: demo-faults
+demo-faults: deps ## the same guest, whose devices meet random faults for a minute (SEED, SECONDS, POISON=1)
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)DEMO_SEED=$(SEED) DEMO_POISON=$(POISON) DEMO_SECONDS=$(if $(filter file,$(origin SECONDS)),,$(SECONDS)) \
+		tests/rig/nested/demo.sh faults
 
 .PHONY: check-pvh
 check-pvh: deps ## boot a stock kernel by the PVH protocol, in the nested rig (PVH_CPUS=2)

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# demo.sh: `make demo`.  A stock Debian kernel under mayfly makes, mounts and loads a file system while
-# each of its devices is replaced 100 times; demo-run.sh is the demo proper.
+# demo.sh [replace|faults]: `make demo`, `make demo-faults`.  A stock Debian kernel under mayfly makes,
+# mounts and loads a file system, two with faults, while each of its devices is replaced 100 times
+# (demo-replace.sh), or meets faults for a minute (demo-faults.sh); demo-run.sh is the rest.
 #
 # Where this machine's KVM can run a stock kernel (VMX or SVM) it runs here; else in the nested rig,
 # where QEMU emulates a machine with SVM: slower, but the same KVM code, kernel and mayfly.
-# DEMO_RIG=host or nested decides otherwise; DEMO_TIMES=N replaces each device N times.  The logs land
-# in build/demo, if that can be written.
+# DEMO_RIG=host or nested decides otherwise; DEMO_TIMES=N replaces each device N times; DEMO_SEED=N,
+# DEMO_SECONDS=N and DEMO_POISON=1 are of the faults.  The logs land in build/demo or build/demo-faults,
+# if that can be written.
 set -eu -o pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/rig/nested/lib.sh disable=SC1091
@@ -25,7 +27,7 @@ host_lacks() {
 
 on_host() {
 	scratch DEMO_DIR
-	export DEMO_DIR DEMO_KEEP=$keep DEMO_KERNEL=$NESTED/kernel/vmlinuz DEMO_INITRD=$NESTED/guest.cpio
+	export DEMO_DIR DEMO_PART=$part DEMO_KEEP=$keep DEMO_KERNEL=$NESTED/kernel/vmlinuz DEMO_INITRD=$NESTED/guest.cpio
 	PATH=$TOP/build:$NESTED:$PATH "$here/demo-run.sh"
 }
 
@@ -36,18 +38,30 @@ in_nested() {
 	: "${DEMO_MEMORY:=256M,pages=2m}"
 	local name vars=() out=()
 	[ -z "$keep" ] || out=(--out "$keep")
-	for name in DEMO_TIMES DEMO_IN_FLIGHT DEMO_CPUS DEMO_MEMORY DEMO_DISK DEMO_RATE DEMO_WRITERS DEMO_HAMMERS; do
+	for name in DEMO_TIMES DEMO_IN_FLIGHT DEMO_SEED DEMO_SECONDS DEMO_FAULTS DEMO_POISON \
+		DEMO_CPUS DEMO_MEMORY DEMO_DISK DEMO_RATE DEMO_WRITERS DEMO_HAMMERS; do
 		[ -z "${!name-}" ] || vars+=(--env "$name=${!name}")
 	done
 	"$here/nested.sh" --mem 2048 --append hugepages=136 --timeout "${DEMO_TIMEOUT:-2400}" ${out[@]+"${out[@]}"} \
 		--env DEMO_KERNEL=/l2/vmlinuz --env DEMO_INITRD=/l2/initrd --env DEMO_DIR=/tmp \
-		--env DEMO_KEEP=/out --env DEMO_SLOW=5 ${vars[@]+"${vars[@]}"} "$here/demo-run.sh"
+		--env DEMO_KEEP=/out --env DEMO_SLOW=5 ${vars[@]+"${vars[@]}"} \
+		--env "DEMO_PART=/files/${part##*/}" "$here/demo-run.sh" "$part"
 }
 
 [ -x "$TOP/build/mayfly" ] || die "build/mayfly is missing: make"
 "$here/fetch.sh"
 "$here/build-images.sh"
-keep=$TOP/build/demo
+case ${1-replace} in
+replace) keep=$TOP/build/demo ;;
+faults)
+	keep=$TOP/build/demo-faults
+	[ -n "${DEMO_SEED-}" ] || DEMO_SEED=$(($(date +%s) % 1000000))
+	export DEMO_SEED
+	echo "demo: SEED=$DEMO_SEED"
+	;;
+*) die "usage: tests/rig/nested/demo.sh [replace|faults]" ;;
+esac
+part=$here/demo-${1-replace}.sh
 mkdir -p "$keep" 2>/dev/null || true
 [ -w "$keep" ] || keep=
 lacks=$(host_lacks)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # /init of the guest that `make demo` boots under mayfly: a stock kernel, busybox, e2fsprogs.
 #
-# Makes and mounts ext4 on the first virtio disk, puts all devices under load (guestload) until the
-# second disk says "stop", checks everything that was written, checks the file system, prints
+# Makes and mounts ext4 on the virtio disks, puts all devices under load (guestload) until the last
+# disk says "stop", checks everything that was written, checks the file systems, prints
 #
 #   DEMO-GUEST: files=.. bytes=.. verified=.. errors=.. hammered=.. rng_bytes=.. ticks=.. kept=.. md5=ok fsck=clean kernel_messages=..
 #
@@ -11,7 +11,7 @@
 # since the load began at warning level or about the devices.  Kernel command line:
 #   demo.seconds=N   the longest run (default 600)
 #   demo.writers=N, demo.hammers=N   how many write at a time (default 4 and 12)
-#   demo.disk=NAME, demo.control=NAME   default vda, vdb; control `none`: run for demo.seconds
+#   demo.disk=NAME[,NAME..], demo.control=NAME   default vda, vdb; control `none`: run for demo.seconds
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 MARK='demo: the load begins'
 
@@ -77,24 +77,29 @@ fi
 stty -echo -opost
 ! [ -e /run/early ] || cat /run/early
 
-disk=/dev/$(param demo.disk vda)
+disks=$(param demo.disk vda | tr , ' ')
 control=/dev/$(param demo.control vdb)
 [ "$control" = /dev/none ] && control=
-await "$disk" || fail "there is no $disk"
+for disk in $disks; do
+	await /dev/"$disk" || fail "there is no $disk"
+done
 [ -z "$control" ] || await "$control" || fail "there is no $control"
 echo "DEMO-GUEST: up after $(cut -d ' ' -f 1 /proc/uptime) s, $(uname -r), $(nproc) CPUs"
 
-mkfs.ext4 -q -F "$disk" || fail "mkfs.ext4"
-mkdir -p /mnt
-mount -t ext4 -o discard "$disk" /mnt || fail "mount"
-echo "DEMO-GUEST: $disk carries ext4 after $(cut -d ' ' -f 1 /proc/uptime) s"
-
-# For these the witness is not of our own making.
-mkdir /mnt/fixed /mnt/load
-for i in 1 2 3 4; do
-	dd if=/dev/urandom of=/mnt/fixed/$i bs=32k count=1 2>/dev/null || fail "write"
+# For what is in fixed the witness is not of our own making.
+loads=
+for disk in $disks; do
+	mkfs.ext4 -q -F /dev/"$disk" || fail "mkfs.ext4 $disk"
+	mkdir -p /mnt/"$disk"
+	mount -t ext4 -o discard /dev/"$disk" /mnt/"$disk" || fail "mount $disk"
+	mkdir /mnt/"$disk"/fixed /mnt/"$disk"/load
+	loads=$loads${loads:+,}/mnt/$disk/load
+	for i in 1 2 3 4; do
+		dd if=/dev/urandom of=/mnt/"$disk"/fixed/$i bs=32k count=1 2>/dev/null || fail "write"
+	done
+	(cd /mnt/"$disk"/fixed && md5sum [0-9] >/run/sums."$disk") || fail "read"
+	echo "DEMO-GUEST: $disk carries ext4 after $(cut -d ' ' -f 1 /proc/uptime) s"
 done
-(cd /mnt/fixed && md5sum [0-9] >/run/sums) || fail "read"
 sync
 echo 3 >/proc/sys/vm/drop_caches
 echo 4 >/proc/sys/vm/drop_caches # from now on without a message each time
@@ -102,7 +107,7 @@ echo 4 >/proc/sys/vm/drop_caches # from now on without a message each time
 : >/run/load
 echo "<6>$MARK" >/dev/kmsg
 # shellcheck disable=SC2086 # no control disk, no argument
-guestload run /mnt/load "$(param demo.seconds 600)" "$(param demo.writers 4)" \
+guestload run "$loads" "$(param demo.seconds 600)" "$(param demo.writers 4)" \
 	"$(param demo.hammers 12)" $control >/run/load &
 load=$!
 tail -f /run/load &
@@ -111,15 +116,18 @@ wait $load
 kill $tail 2>/dev/null
 sums=$(tail -n 1 /run/load)
 
-umount /mnt || fail "umount"
-if e2fsck -fn "$disk" >/run/fsck 2>&1; then fsck=clean; else fsck=errors; fi
-[ $fsck = clean ] || cat /run/fsck
-mount -t ext4 "$disk" /mnt || fail "mount again"
-if (cd /mnt/fixed && md5sum -c /run/sums >/run/md5 2>&1); then md5=ok; else md5=wrong; fi
-kept=$(guestload check /mnt/load | tee /run/kept | sed -nE 's/^files=([0-9]*) .* errors=0 .*/\1/p')
-[ -n "$kept" ] || cat /run/kept
-umount /mnt || fail "umount again"
+fsck=clean md5=ok kept=0
+for disk in $disks; do
+	umount /mnt/"$disk" || fail "umount $disk"
+	e2fsck -fn /dev/"$disk" >/run/fsck 2>&1 || { fsck=errors && cat /run/fsck; }
+	mount -t ext4 /dev/"$disk" /mnt/"$disk" || fail "mount $disk again"
+	(cd /mnt/"$disk"/fixed && md5sum -c /run/sums."$disk" >/run/md5 2>&1) || md5=wrong
+	n=$(guestload check /mnt/"$disk"/load | tee /run/kept | sed -nE 's/^files=([0-9]*) .* errors=0 .*/\1/p')
+	[ -n "$n" ] || cat /run/kept
+	if [ -n "$n" ] && [ $kept != wrong ]; then kept=$((kept + n)); else kept=wrong; fi
+	umount /mnt/"$disk" || fail "umount $disk again"
+done
 said=$(kernel_messages)
 [ "$said" = 0 ] || head -n 60 /run/said
-report "$sums kept=${kept:-wrong} md5=$md5 fsck=$fsck kernel_messages=$said"
+report "$sums kept=$kept md5=$md5 fsck=$fsck kernel_messages=$said"
 end

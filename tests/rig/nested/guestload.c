@@ -3,8 +3,10 @@
  * guestload: the load that runs in the guest of `make demo`, a static program so that the guest's
  * initial file system needs no libraries for it.
  *
- *   guestload run DIR SECONDS WRITERS HAMMERS [DEVICE]   until DEVICE begins with "stop", or SECONDS
+ *   guestload run DIRS SECONDS WRITERS HAMMERS [DEVICE]   until DEVICE begins with "stop", or SECONDS
  *   guestload check DIR                          verifies what a run left behind
+ *
+ * DIRS are folders with commas between, each on a disk of its own: workers take them in turn.
  *
  * Theory of operation.  Every file describes its own content: each 4 KiB block carries the writer,
  * the round, its own number and the number of blocks, and the rest of it follows from those.  So a
@@ -47,6 +49,7 @@
 #define WORKERS_MAX 64
 #define OTHERS 3u /* workers that use other devices */
 #define MAGIC 0x6d6179666c793031ull
+#define DIR_BYTES 256
 #define RNG_BYTES 512
 #define RNG_PAUSE_MS 20
 #define CONSOLE_PAUSE_MS 100
@@ -74,7 +77,7 @@ struct shared {
 struct worker {
 	struct shared *shared;
 	struct counters *count;
-	const char *dir;
+	char dir[DIR_BYTES];
 	unsigned int number;
 };
 
@@ -433,7 +436,19 @@ static int summary(const struct shared *s)
 	return sum.errors != 0;
 }
 
-static unsigned int start_all(struct shared *s, const char *dir, unsigned int writers,
+/* The one of the folders (commas between) that is the turn of worker n. */
+static void take_dir(char *dir, const char *dirs, unsigned int n)
+{
+	unsigned int count = 1;
+
+	for (const char *p = dirs; *p != '\0'; p++)
+		count += *p == ',';
+	for (n %= count; n > 0; n--)
+		dirs = strchr(dirs, ',') + 1;
+	snprintf(dir, DIR_BYTES, "%.*s", (int)strcspn(dirs, ","), dirs);
+}
+
+static unsigned int start_all(struct shared *s, const char *dirs, unsigned int writers,
 			      unsigned int hammers, pid_t *pids)
 {
 	static void (*const others[OTHERS])(struct worker *) = { rng_main, console_main,
@@ -441,8 +456,9 @@ static unsigned int start_all(struct shared *s, const char *dir, unsigned int wr
 	const unsigned int all = writers + hammers + OTHERS;
 
 	for (unsigned int i = 0; i < all; i++) {
-		struct worker w = { s, &s->workers[i], dir, i };
+		struct worker w = { .shared = s, .count = &s->workers[i], .number = i };
 
+		take_dir(w.dir, dirs, i);
 		if (i < writers)
 			pids[i] = start(writer_main, &w);
 		else
@@ -522,11 +538,12 @@ static void check_file(struct worker *w, const char *name, struct block *buffer)
 static int check(const char *path)
 {
 	static struct shared s;
-	struct worker w = { &s, &s.workers[0], path, 0 };
+	struct worker w = { .shared = &s, .count = &s.workers[0] };
 	struct block *buffer = buffer_make(CHUNK_BLOCKS);
 	DIR *dir = opendir(path);
 	const struct dirent *entry;
 
+	snprintf(w.dir, sizeof(w.dir), "%s", path);
 	if (dir == NULL) {
 		complain(w.count, "open", path, errno);
 		return summary(&s);
@@ -545,6 +562,6 @@ int main(int argc, char **argv)
 		return run(argv + 2);
 	if (argc == 3 && strcmp(argv[1], "check") == 0)
 		return check(argv[2]);
-	fprintf(stderr, "usage: guestload run DIR SECONDS WRITERS HAMMERS [DEVICE] | check DIR\n");
+	fprintf(stderr, "usage: guestload run DIRS SECONDS WRITERS HAMMERS [DEVICE] | check DIR\n");
 	return 2;
 }

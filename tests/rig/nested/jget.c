@@ -2,7 +2,7 @@
 /*
  * jget PATH...: reads JSON documents from stdin, one after the other, and prints for each (for each
  * element of one that is an array, or of the array under `devices`) a line with the values at the
- * given paths, tab-separated.  A path is keys with dots between; what is not there prints as `-`.
+ * given paths, tab-separated; at once, for whoever waits for the next.  A path is keys with dots between; what is not there prints as `-`.
  * A static program for scripts in places without python3.  Exit 1: not JSON.
  */
 #include <jansson.h>
@@ -92,6 +92,7 @@ int main(int argc, char **argv)
 		}
 		print_document(root, argv + 1, argc - 1);
 		json_decref(root);
+		fflush(stdout);
 	}
 	return 0;
 }
