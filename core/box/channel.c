@@ -12,15 +12,24 @@
 
 #define REPORTS_PER_SECOND 64
 
+/* ECONNRESET, once: it ended with a message of ours unread.  What it said before is there, and must be
+ * heard now: its end is the next that this thread will be told. */
+static ssize_t receive(const struct box *box, struct box_report *report)
+{
+	const int flags = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_TRUNC;
+	const ssize_t n = recv(box->control, report, sizeof(*report), flags);
+
+	return n < 0 && errno == ECONNRESET ? recv(box->control, report, sizeof(*report), flags)
+					    : n;
+}
+
 int channel_receive(struct box *box, struct box_report *report)
 {
-	const ssize_t n = recv(box->control, report, sizeof(*report),
-			       MSG_DONTWAIT | MSG_NOSIGNAL | MSG_TRUNC);
+	const ssize_t n = receive(box, report);
 	const uint64_t now = now_ns();
 
-	/* ECONNRESET, once: it ended with a message of ours unread.  What it said before is there. */
 	if (n < 0)
-		return errno == EAGAIN || errno == EINTR || errno == ECONNRESET ? 0 : -EPIPE;
+		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
 	/* 0 is the end of the stream, or an empty message, which the policy forbids: either way
 	 * nothing more is to be had here, and the pidfd tells of a death. */
 	if (n == 0)
@@ -44,6 +53,10 @@ int channel_send(struct box *box, const void *message, size_t bytes)
 	const struct autopsy_message said = { now_ns(), true, header->type, header->value, 0 };
 	const ssize_t n = send(box->control, message, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
 
+	/* Without its other end: a box that is dying, of which listener and pidfd tell why in a moment.
+	 * One that only closed it answers nothing any more, and meets a deadline. */
+	if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
+		return 0;
 	if (n != (ssize_t)bytes)
 		return -EPROTO;
 	autopsy_note(&box->messages, &said);

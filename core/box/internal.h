@@ -365,7 +365,7 @@ uint32_t launch_fds(const struct box *box, const struct launch_record *launch, i
 /* One report. 1: *report is one, well-formed; 0: none now; -EPIPE: the other end is closed;
  * -EPROTO: anything else. */
 int channel_receive(struct box *box, struct box_report *report);
-/* 0, or -EPROTO: it did not take it (full or closed): suspicion, never a retry. */
+/* 0: sent, or the other end is closed; -EPROTO: it did not take it (full): suspicion, never a retry. */
 int channel_send(struct box *box, const void *message, size_t bytes);
 
 /* fence.c: each looks once and does not block. */
