@@ -227,6 +227,9 @@ static void generation_verify(struct generation *gen)
 			continue;
 		if (verify_seal(box, &what) == 0)
 			continue;
+		/* Of one that is dying things are gone, one after the other; listener and pidfd tell. */
+		if (fence_stopped(box) == FENCE_EXITING)
+			continue;
 		log_warn("%s: generation %llu is not sealed as it was: %s", gen->dev->spec.id,
 			 (unsigned long long)gen->number, what);
 		box_raise(box, BOX_EV_UNSOUND);
