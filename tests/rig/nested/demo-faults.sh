@@ -174,13 +174,14 @@ disturb() {
 
 # ---- what came of it ----
 
-# Device, fault, generation, and the reason for which that generation was replaced (`-`: it was not),
-# then the same with fault `-` for replacements that no fault asked for.  A state record that is garbage
-# is the end of the next generation, which was given it.
+# Device, fault, generation, and the reason for which that generation was suspect or replaced (`-`: it was
+# not), then the same with fault `-` for those that no fault asked for.  A state record that is garbage is
+# the end of the next generation, which was given it.
 outcomes() {
 	awk -F '\t' -v OFS='\t' '
 		FNR == 1 { file++ }
-		file == 1 && $1 == "replaced" { reason[$2, $4] = $7; next }
+		file == 1 && $1 == "suspect" { reason[$2, $3] = $7 }
+		file == 1 && $1 == "replaced" { reason[$2, $4] = $7 }
 		file == 2 {
 			if ($2 == "corrupt-state" && !(($1, $3) in reason)) $3 += 1
 			print $1, $2, $3, ($1, $3) in reason ? reason[$1, $3] : "-"
@@ -255,5 +256,5 @@ check_devices() {
 	check_outcomes
 	[ -z "$DEMO_POISON" ] || expect "the guest's kernel says something else" \
 		grep -q 'I/O error, dev vdc' "$DEMO_DIR/console.log"
-	note "seed $DEMO_SEED: $(wc -l <"$DEMO_DIR/made.tsv") faults"
+	note "seed $DEMO_SEED: $(grep -cv its-successor "$DEMO_DIR/made.tsv") faults"
 }

@@ -113,15 +113,16 @@ start_vm() {
 	rm -f "$DEMO_DIR"/*.{log,img,json,tsv}
 	for id in "${disks[@]}"; do
 		truncate -s "$DEMO_DISK" "$DEMO_DIR/$id.img"
-		drives+=${drives:+, }$(drive "$id")
+		drives+="$(drive "$id"), "
 	done
 	truncate -s 4096 "$DEMO_DIR/control.img"
+	drives+="{\"drive_id\": \"control\", \"path_on_host\": \"$DEMO_DIR/control.img\",
+		\"is_root_device\": false, \"is_read_only\": true}"
 	echo "{\"drives\": [$drives], \"mayfly\": {\"devices\": {$settings}}}" >"$DEMO_DIR/vm.json"
 	mayfly run --kernel "$DEMO_KERNEL" --initrd "$DEMO_INITRD" \
 		--cmdline "console=hvc0 quiet panic=-1 demo.writers=$DEMO_WRITERS demo.hammers=$DEMO_HAMMERS $(guest_disks)" \
 		--cpus "$DEMO_CPUS" --memory "$DEMO_MEMORY" \
 		--config "$DEMO_DIR/vm.json" \
-		--disk "id=control,path=$DEMO_DIR/control.img,readonly" \
 		--console "file:$DEMO_DIR/console.log" --serial "file:$DEMO_DIR/serial.log" --rng \
 		${options[@]+"${options[@]}"} \
 		--api-socket "$SOCKET" --id demo --no-reboot >"$DEMO_DIR/mayfly.log" 2>&1 </dev/null &
