@@ -30,6 +30,7 @@ kernel_messages=${DEMO_POISON:+1}
 declare -A pending=() # by device: the generation that has a fault
 declare -A untried=() # devices that had no fault, faults that no device had
 poisoned=0
+cut=
 deck=()
 refused=0
 
@@ -53,10 +54,17 @@ follow_news() {
 		jget event device generation from to kind reason fault start count)
 }
 
-# Takes in what is told, until nothing was for $1 seconds.
+# Takes in what is told, until nothing was for $1 seconds.  A time-out can cut a line in two.
 take_news() {
-	local line event device from
-	while IFS= read -r -t "$1" -u "$news" line; do
+	local line event device from status
+	while :; do
+		status=0
+		IFS= read -r -t "$1" -u "$news" line || status=$?
+		line=$cut$line cut=''
+		if [ $status -ne 0 ]; then
+			cut=$line
+			return
+		fi
 		echo "$line" >>"$DEMO_DIR/news.tsv"
 		IFS=$'\t' read -r event device _ from _ <<<"$line"
 		[ "$event" != poisoned ] || poisoned=$((poisoned + 1))
