@@ -59,10 +59,12 @@ static int add_rule(scmp_filter_ctx ctx, const struct confine_rule *rule)
 	struct scmp_arg_cmp args[CONFINE_ARGS];
 
 	for (uint32_t i = 0; i < rule->arg_count; i++)
-		args[i] = SCMP_CMP64(rule->args[i].index, SCMP_CMP_MASKED_EQ, rule->args[i].mask,
-				     rule->args[i].value);
+		args[i] = (struct scmp_arg_cmp){ .arg = rule->args[i].index,
+						 .op = SCMP_CMP_MASKED_EQ,
+						 .datum_a = rule->args[i].mask,
+						 .datum_b = rule->args[i].value };
 	if (rule->nr == SYS_tgkill) {
-		args[0] = SCMP_CMP64(0, SCMP_CMP_EQ, (uint64_t)getpid());
+		args[0] = (struct scmp_arg_cmp){ .op = SCMP_CMP_EQ, .datum_a = (uint64_t)getpid() };
 		return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, rule->nr, 1, args);
 	}
 	const int ret =
