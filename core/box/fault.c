@@ -131,13 +131,13 @@ static void call_fault(void *arg)
 	struct fault_call *call = arg;
 	struct device *dev = call->dev;
 	const enum fault fault = call->order->fault;
-	const bool inside = fault_is_inside(fault);
 
 	call->ret = fault_check(dev, call->order);
 	if (call->ret == 0 && dev->state != DEVICE_ACTIVE)
 		call->ret = -EBUSY;
 	if (call->ret != 0)
 		return;
+	const bool inside = fault_is_inside(fault);
 	struct box *box =
 		&dev->active
 			 ->boxes[inside ? call->order->queue % dev->spec.lanes : call->order->lane];
