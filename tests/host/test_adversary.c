@@ -26,12 +26,10 @@ static struct boxrig rig;
 /* ---- the honest device: release rng, under the same supervisor ---- */
 
 static struct {
-	struct ringdrv_queue ring;
+	struct boxrig_rng rng;
 	struct rngload load;
-	struct device *dev;
 	pthread_t thread;
-	bool stop; /* shared with the thread */
-	int source;
+	bool stop;          /* shared with the thread */
 	uint64_t completed; /* likewise */
 } honest;
 
@@ -49,28 +47,12 @@ static void *honest_main(void *arg)
 
 static int honest_begin(void **state)
 {
-	const struct ringdrv_config ring = { .features = RINGDRV_VERSION_1 | RINGDRV_EVENT_IDX,
-					     .size = 64,
-					     .in_order = true };
-	struct device_spec spec = { .id = "honest",
-				    .kind = DEV_KIND_RNG,
-				    .queues = 1,
-				    .lanes = 1,
-				    .backend_count = 1,
-				    .guest_memory = true };
-	struct ctl_queue queues[BOX_QUEUES_MAX] = { 0 };
+	const struct boxrig_rng_config config = { .id = "honest", .ring_size = 64 };
 
 	(void)state;
-	honest.source = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
-	if (honest.source < 0 || ringdrv_init(&honest.ring, &rig.mem, &ring) != 0 ||
-	    rngload_init(&honest.load, &rig.mem, &honest.ring, 4, 256) != 0)
-		return -1;
-	spec.backends[0] = honest.source;
-	spec.kick[0] = honest.ring.fd_kick;
-	spec.call[0] = honest.ring.fd_call;
-	ringdrv_describe(&honest.ring, &queues[0]);
-	if (device_create(rig.sup, &spec, &honest.dev) != 0 ||
-	    device_start(honest.dev, ring.features, queues) != 0)
+	if (boxrig_rng_create(&rig, &config, &honest.rng) != 0 ||
+	    rngload_init(&honest.load, &rig.mem, &honest.rng.ring, 4, 256) != 0 ||
+	    boxrig_rng_go(&honest.rng) != 0)
 		return -1;
 	return pthread_create(&honest.thread, NULL, honest_main, NULL);
 }
@@ -85,7 +67,7 @@ static void honest_check(uint64_t before)
 {
 	struct device_status status;
 
-	device_status(honest.dev, &status);
+	device_status(honest.rng.dev, &status);
 	assert_string_equal(status.state, "active");
 	assert_int_equal(status.generation, 1);
 	assert_true(honest_completed() > before);
@@ -100,9 +82,7 @@ static int honest_end(void **state)
 			   rngload_clean(&honest.load);
 
 	rngload_free(&honest.load);
-	device_destroy(honest.dev);
-	ringdrv_free(&honest.ring);
-	close(honest.source);
+	boxrig_rng_destroy(&honest.rng);
 	return clean ? 0 : -1;
 }
 
@@ -493,22 +473,6 @@ static void test_continued_from_outside(void **state)
 	helper_end(&h);
 }
 
-/* build/X/Y/program -> build/rogue/blk, whichever build it is. */
-static bool rogue_programs(void)
-{
-	char exe[3072], dir[4096];
-	const ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-
-	exe[n < 0 ? 0 : n] = '\0';
-	for (char *p = dirname(exe); strlen(p) > 1; p = dirname(p)) {
-		snprintf(dir, sizeof(dir), "%s/rogue/blk/mayfly-blk", p);
-		if (access(dir, X_OK) == 0)
-			return setenv("MAYFLY_PROGRAMS", dirname(dir), 1) == 0;
-	}
-	fprintf(stderr, "build/rogue/blk is missing: make it first\n");
-	return false;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -534,7 +498,7 @@ int main(void)
 		.end = honest_end,
 	};
 
-	if (!rogue_programs())
+	if (boxrig_use("rogue/blk") != 0)
 		return 1;
 	return scene_main(&group, &rig, tests, ARRAY_SIZE(tests));
 }

@@ -250,54 +250,33 @@ static void test_blk_without_event_idx(void **state)
 #define RNG_BYTES 64
 
 static struct entropy {
-	struct device *dev;
-	struct ringdrv_queue ring;
+	struct boxrig_rng rng;
 	struct watch watch;
-	int source;
 	uint64_t gpa;
 	uint8_t *buffer; /* RNG_BYTES and a guard */
 } entropy;
 
 static void rng_create(void)
 {
-	const struct ringdrv_config config = { .features = RINGDRV_VERSION_1 | RINGDRV_EVENT_IDX,
-					       .size = 16,
-					       .in_order = true };
-	struct device_spec spec = { .id = "rng",
-				    .kind = DEV_KIND_RNG,
-				    .queues = 1,
-				    .lanes = 1,
-				    .backend_count = 1,
-				    .guest_memory = true,
-				    .hooks = &watch_hooks,
-				    .ctx = &entropy.watch };
-	struct ctl_queue queues[BOX_QUEUES_MAX] = { 0 };
+	const struct boxrig_rng_config config = {
+		.id = "rng", .ring_size = 16, .hooks = &watch_hooks, .ctx = &entropy.watch
+	};
 	gpa_t gpa;
 
 	watch_init(&entropy.watch);
-	assert_int_equal(ringdrv_init(&entropy.ring, &rig.mem, &config), 0);
 	assert_int_equal(guestmem_alloc(&rig.mem, RNG_BYTES + GUARD, 64, &gpa), 0);
 	entropy.gpa = gpa.raw;
 	entropy.buffer = guestmem_ptr(&rig.mem, gpa, RNG_BYTES + GUARD);
-	entropy.source = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
-	assert_true(entropy.source >= 0);
-	spec.backends[0] = entropy.source;
-	spec.kick[0] = entropy.ring.fd_kick;
-	spec.call[0] = entropy.ring.fd_call;
-	ringdrv_describe(&entropy.ring, &queues[0]);
-	assert_int_equal(device_create(rig.sup, &spec, &entropy.dev), 0);
-	assert_int_equal(device_wait_standby(entropy.dev, SCENE_WAIT_MS), 0);
-	assert_int_equal(device_start(entropy.dev, config.features, queues), 0);
+	assert_int_equal(boxrig_rng_create(&rig, &config, &entropy.rng), 0);
+	assert_int_equal(boxrig_rng_go(&entropy.rng), 0);
 	assert_int_equal(watch_wait(&entropy.watch, WATCH_STARTED, 1, SCENE_WAIT_MS), 0);
 }
 
 static int rng_destroy(void **state)
 {
 	(void)state;
-	device_destroy(entropy.dev);
-	ringdrv_free(&entropy.ring);
+	boxrig_rng_destroy(&entropy.rng);
 	watch_free(&entropy.watch);
-	close(entropy.source);
 	return 0;
 }
 
@@ -309,13 +288,13 @@ static void rng_begin(struct everystep *e, const void *arg)
 
 	(void)arg;
 	memset(entropy.buffer, UNTOUCHED, RNG_BYTES + GUARD);
-	assert_int_equal(ringdrv_add(&entropy.ring, &chain), 0);
-	step_submit(&entropy.ring);
+	assert_int_equal(ringdrv_add(&entropy.rng.ring, &chain), 0);
+	step_submit(&entropy.rng.ring);
 }
 
 static void rng_check(struct everystep *e, const void *arg)
 {
-	const struct ringdrv_done done = step_reap(&entropy.ring);
+	const struct ringdrv_done done = step_reap(&entropy.rng.ring);
 	int untouched = 0;
 
 	(void)arg;
@@ -326,7 +305,7 @@ static void rng_check(struct everystep *e, const void *arg)
 	assert_true(untouched < RNG_BYTES / 4); /* by chance this happens less than once in 2^60 */
 	for (int i = RNG_BYTES; i < RNG_BYTES + GUARD; i++)
 		assert_int_equal(entropy.buffer[i], UNTOUCHED);
-	step_check_ring(&entropy.ring);
+	step_check_ring(&entropy.rng.ring);
 }
 
 #define RNG(name, phase)                                                                           \
@@ -346,10 +325,10 @@ static void test_rng(void **state)
 	(void)state;
 	rng_create();
 	struct everystep e = { .kind = "rng",
-			       .dev = entropy.dev,
+			       .dev = entropy.rng.dev,
 			       .watch = &entropy.watch,
-			       .kicks = &entropy.ring.fd_kick,
-			       .calls = &entropy.ring.fd_call,
+			       .kicks = &entropy.rng.ring.fd_kick,
+			       .calls = &entropy.rng.ring.fd_call,
 			       .queues = 1,
 			       .random = 1,
 			       .wait_at = STEP_NOWHERE };

@@ -278,21 +278,6 @@ static int start_rig(struct boxrig *r)
 	return 0;
 }
 
-/* The faulty set lies in a folder beside the release programs. */
-static int name_faulty(void)
-{
-	char dir[PATH_MAX];
-	const ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - sizeof("/dev/faulty"));
-
-	if (n < 0)
-		return -1;
-	dir[n] = '\0';
-	for (int i = 0; i < 3; i++)
-		*strrchr(dir, '/') = '\0';
-	memcpy(dir + strlen(dir), "/dev/faulty", sizeof("/dev/faulty"));
-	return setenv("MAYFLY_PROGRAMS", dir, 1);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -306,7 +291,7 @@ int main(void)
 	cmocka_set_test_filter(getenv("TEST"));
 	log_open(2, getenv("DEBUG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
 	/* Both spawners before any thread. */
-	if (news_create(&news) != 0 || start_rig(&release) != 0 || name_faulty() != 0 ||
+	if (news_create(&news) != 0 || start_rig(&release) != 0 || boxrig_use("dev/faulty") != 0 ||
 	    start_rig(&rig) != 0 || boxrig_supervise(&release) != 0 || boxrig_supervise(&rig) != 0)
 		return 1;
 	supervisor_tell(rig.sup, news);

@@ -346,22 +346,6 @@ static int takeover_end(void **state)
 	return clean && nothing_leaked() ? 0 : -1;
 }
 
-/* build/X/Y/program -> build/rogue/blk, whichever build it is. */
-static bool rogue_programs(void)
-{
-	char exe[3072], dir[4096];
-	const ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-
-	exe[n < 0 ? 0 : n] = '\0';
-	for (char *p = dirname(exe); strlen(p) > 1; p = dirname(p)) {
-		snprintf(dir, sizeof(dir), "%s/rogue/blk/mayfly-blk", p);
-		if (access(dir, X_OK) == 0)
-			return setenv("MAYFLY_PROGRAMS", dirname(dir), 1) == 0;
-	}
-	fprintf(stderr, "build/rogue/blk is missing: make it first\n");
-	return false;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_takeover) };
@@ -375,7 +359,7 @@ int main(void)
 
 	take_orders();
 	rogues_watch_signals(&rogues);
-	if (!rogue_programs())
+	if (boxrig_use("rogue/blk") != 0)
 		return 1;
 	ret = scene_main(&group, &rig, tests, ARRAY_SIZE(tests));
 	if (report != NULL && report_end(report) != 0)

@@ -13,36 +13,47 @@
 #include "core/cc.h"
 #include "devmodel/abi/policy.h"
 
-/* build/X/Y/program -> build/dev, whichever build it is. */
-static void program_dir(char *dir, size_t room)
+/* build/X/Y/program -> build/SET, whichever build it is. 0 or -ENOENT. */
+static int program_dir(const char *set, char *dir, size_t room)
 {
-	const char *env = getenv("MAYFLY_PROGRAMS");
 	char exe[3072];
 	const ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 
-	if (env != NULL || n < 0) {
-		snprintf(dir, room, "%s", env != NULL ? env : "build/dev");
-		return;
-	}
-	exe[n] = '\0';
+	exe[n < 0 ? 0 : n] = '\0';
 	for (char *p = dirname(exe); strlen(p) > 1; p = dirname(p)) {
-		snprintf(dir, room, "%s/dev/mayfly-blk", p);
-		if (access(dir, R_OK) == 0) {
-			snprintf(dir, room, "%s/dev", p);
-			return;
+		snprintf(dir, room, "%s/%s/mayfly-blk", p, set);
+		if (access(dir, X_OK) == 0) {
+			*strrchr(dir, '/') = '\0';
+			return 0;
 		}
 	}
-	snprintf(dir, room, "build/dev");
+	fprintf(stderr, "host rig: build/%s is missing: make it first\n", set);
+	return -ENOENT;
+}
+
+int boxrig_use(const char *set)
+{
+	char dir[4096];
+	const int ret = program_dir(set, dir, sizeof(dir));
+
+	if (ret != 0)
+		return ret;
+	return setenv("MAYFLY_PROGRAMS", dir, 1) != 0 ? -errno : 0;
 }
 
 int boxrig_start(struct boxrig *rig)
 {
-	const char *what = "";
+	const char *what = "", *env = getenv("MAYFLY_PROGRAMS");
 	char dir[4096];
-	int ret;
+	int ret = 0;
 
 	memset(rig, 0, sizeof(*rig));
-	program_dir(dir, sizeof(dir));
+	if (env != NULL)
+		snprintf(dir, sizeof(dir), "%s", env);
+	else
+		ret = program_dir("dev", dir, sizeof(dir));
+	if (ret != 0)
+		return ret;
 	seal_host_probe(&rig->host);
 	guestmem_init(&rig->mem);
 	ret = spawner_start(&rig->spawner, dir, NULL, &what);
@@ -185,6 +196,65 @@ void boxrig_blk_destroy(struct boxrig_blk *blk)
 	for (uint32_t i = 0; i < blk->queues; i++)
 		ringdrv_free(&blk->rings[i]);
 	cc_close(&blk->image);
+}
+
+/* ---- rng ---- */
+
+#define RNG_FEATURES (RINGDRV_VERSION_1 | RINGDRV_EVENT_IDX)
+
+static int rng_device(struct boxrig *rig, const struct boxrig_rng_config *c, struct boxrig_rng *rng)
+{
+	struct device_spec spec = {
+		.kind = DEV_KIND_RNG,
+		.queues = 1,
+		.lanes = 1,
+		.kick = { rng->ring.fd_kick },
+		.call = { rng->ring.fd_call },
+		.backends = { rng->source },
+		.backend_count = 1,
+		.guest_memory = true,
+		.hooks = c->hooks,
+		.ctx = c->ctx,
+	};
+	int ret;
+
+	snprintf(spec.id, sizeof(spec.id), "%s", c->id);
+	ret = device_create(rig->sup, &spec, &rng->dev);
+	return ret != 0 ? ret : device_wait_standby(rng->dev, 10000);
+}
+
+int boxrig_rng_create(struct boxrig *rig, const struct boxrig_rng_config *c, struct boxrig_rng *rng)
+{
+	const struct ringdrv_config ring = { .features = RNG_FEATURES,
+					     .size = c->ring_size,
+					     .in_order = true };
+	int ret;
+
+	memset(rng, 0, sizeof(*rng));
+	rng->source = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+	ret = rng->source < 0 ? -errno : ringdrv_init(&rng->ring, &rig->mem, &ring);
+	if (ret == 0)
+		ret = rng_device(rig, c, rng);
+	if (ret != 0)
+		boxrig_rng_destroy(rng);
+	return ret;
+}
+
+int boxrig_rng_go(struct boxrig_rng *rng)
+{
+	struct ctl_queue queues[BOX_QUEUES_MAX] = { 0 };
+
+	ringdrv_describe(&rng->ring, &queues[0]);
+	return device_start(rng->dev, RNG_FEATURES, queues);
+}
+
+void boxrig_rng_destroy(struct boxrig_rng *rng)
+{
+	device_destroy(rng->dev);
+	rng->dev = NULL;
+	ringdrv_free(&rng->ring);
+	if (rng->source > 0) /* 0: it is all zero */
+		cc_close(&rng->source);
 }
 
 void boxrig_seal_names(const struct boxrig *rig, const char **names, uint32_t max)

@@ -22,6 +22,9 @@ struct boxrig {
 	struct guestmem mem;
 };
 
+/* The programs of build/SET (`dev`, `dev/faulty`, `rogue/blk`), whichever build this executable is of, for
+ * every rig that is started from here on.  0; -ENOENT, said on stderr: not built. */
+int boxrig_use(const char *set);
 /* Reads the programs from $MAYFLY_PROGRAMS or else build/dev beside this executable's build/.
  * Starts the spawner only; guest memory is added by the caller before boxrig_supervise().  0 or
  * -errno, said on stderr. */
@@ -71,6 +74,27 @@ int boxrig_blk_create(struct boxrig *rig, const struct boxrig_blk_config *config
 /* As a driver that sets DRIVER_OK. */
 int boxrig_blk_go(struct boxrig_blk *blk);
 void boxrig_blk_destroy(struct boxrig_blk *blk);
+
+struct boxrig_rng_config {
+	const char *id;
+	uint16_t ring_size;
+	const struct device_hooks *hooks;
+	void *ctx;
+};
+
+/* An entropy device with the kernel's source and a driver ring, RINGDRV_EVENT_IDX among its features. */
+struct boxrig_rng {
+	struct ringdrv_queue ring;
+	struct device *dev;
+	int source;
+};
+
+/* As for blk. */
+int boxrig_rng_create(struct boxrig *rig, const struct boxrig_rng_config *config,
+		      struct boxrig_rng *rng);
+int boxrig_rng_go(struct boxrig_rng *rng);
+/* Also where creating it failed, or it is all zero. */
+void boxrig_rng_destroy(struct boxrig_rng *rng);
 
 /* Names the layers in force, NULL-terminated, for benchmarks. */
 void boxrig_seal_names(const struct boxrig *rig, const char **names, uint32_t max);

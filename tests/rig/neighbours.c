@@ -75,30 +75,12 @@ static void *rng_main(void *arg)
 
 static int begin_rng(struct neighbours *n, struct boxrig *rig)
 {
-	const struct ringdrv_config ring = { .features = RINGDRV_VERSION_1 | RINGDRV_EVENT_IDX,
-					     .size = 64,
-					     .in_order = true };
-	struct device_spec spec = { .id = "honest-rng",
-				    .kind = DEV_KIND_RNG,
-				    .queues = 1,
-				    .lanes = 1,
-				    .backend_count = 1,
-				    .guest_memory = true };
-	struct ctl_queue queues[BOX_QUEUES_MAX] = { 0 };
-	int ret;
+	const struct boxrig_rng_config config = { .id = "honest-rng", .ring_size = 64 };
+	int ret = boxrig_rng_create(rig, &config, &n->rng);
 
-	n->rng_source = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
-	ret = n->rng_source < 0 ? -errno : ringdrv_init(&n->rng_ring, &rig->mem, &ring);
 	if (ret == 0)
-		ret = rngload_init(&n->rng_load, &rig->mem, &n->rng_ring, DEPTH, RNG_BYTES);
-	if (ret != 0)
-		return ret;
-	spec.backends[0] = n->rng_source;
-	spec.kick[0] = n->rng_ring.fd_kick;
-	spec.call[0] = n->rng_ring.fd_call;
-	ringdrv_describe(&n->rng_ring, &queues[0]);
-	ret = device_create(rig->sup, &spec, &n->rng);
-	return ret != 0 ? ret : device_start(n->rng, ring.features, queues);
+		ret = rngload_init(&n->rng_load, &rig->mem, &n->rng.ring, DEPTH, RNG_BYTES);
+	return ret == 0 ? boxrig_rng_go(&n->rng) : ret;
 }
 
 static int begin_blk(struct neighbours *n, struct boxrig *rig, const char *name)
@@ -120,7 +102,6 @@ int neighbours_begin(struct neighbours *n, struct boxrig *rig, const char *blk_n
 	int ret;
 
 	n->begun = true;
-	n->rng_source = -1;
 	n->phase = NEIGHBOURS_BETWEEN;
 	ret = begin_blk(n, rig, blk_name);
 	if (ret == 0)
@@ -157,7 +138,7 @@ int neighbours_progress(const struct neighbours *n, uint64_t bursts, uint32_t ti
 
 const char *neighbours_check(const struct neighbours *n)
 {
-	struct device *const devices[] = { n->blk.dev, n->rng };
+	struct device *const devices[] = { n->blk.dev, n->rng.dev };
 
 	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
 		struct device_status status;
@@ -212,9 +193,7 @@ void neighbours_end(struct neighbours *n)
 	stop(n);
 	if (n->blk.rig != NULL)
 		boxrig_blk_destroy(&n->blk);
-	device_destroy(n->rng);
+	boxrig_rng_destroy(&n->rng);
 	blkload_free(&n->blk_load);
 	rngload_free(&n->rng_load);
-	ringdrv_free(&n->rng_ring);
-	cc_close(&n->rng_source);
 }

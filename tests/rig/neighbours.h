@@ -23,10 +23,8 @@ struct neighbours {
 	bool begun;
 	struct boxrig_blk blk;
 	struct blkload blk_load;
-	struct ringdrv_queue rng_ring;
+	struct boxrig_rng rng;
 	struct rngload rng_load;
-	struct device *rng;
-	int rng_source;
 	pthread_t threads[2];
 	uint32_t running; /* threads */
 	/* Shared with the threads. */
