@@ -9,21 +9,17 @@
 
 #include <errno.h>
 #include <grp.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
-#include <linux/securebits.h>
 #include <seccomp.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/box/policy.h"
 #include "core/cc.h"
 
 static const char *const role_names[] = {
@@ -33,9 +29,12 @@ static const char *const role_names[] = {
 };
 
 /* Of this process, as are threads. */
+static struct sock_filter filters[CONFINE_ROLE_COUNT][CONFINE_FILTER_MAX];
 static struct sock_fprog programs[CONFINE_ROLE_COUNT];
 static bool begun;
 static void (*last_act)(void);
+static _Thread_local const char *role_name = "unnamed";
+
 #ifndef SYS_SECCOMP
 #define SYS_SECCOMP 1 /* asm-generic/siginfo.h, of which libc shows a part */
 #endif
@@ -47,8 +46,6 @@ static void (*last_act)(void);
 #define SEEKS_LEAKS false
 #endif
 
-static _Thread_local const char *role_name = "unnamed";
-
 /* ---- filters ---- */
 
 /* libc takes clone, whose flags can be looked at. */
@@ -58,14 +55,15 @@ static int add_rule(scmp_filter_ctx ctx, const struct confine_rule *rule)
 {
 	struct scmp_arg_cmp args[CONFINE_ARGS];
 
-	for (uint32_t i = 0; i < rule->arg_count; i++)
-		args[i] = (struct scmp_arg_cmp){ .arg = rule->args[i].index,
-						 .op = SCMP_CMP_MASKED_EQ,
-						 .datum_a = rule->args[i].mask,
-						 .datum_b = rule->args[i].value };
-	if (rule->nr == SYS_tgkill) {
-		args[0] = (struct scmp_arg_cmp){ .op = SCMP_CMP_EQ, .datum_a = (uint64_t)getpid() };
-		return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, rule->nr, 1, args);
+	for (uint32_t i = 0; i < rule->arg_count; i++) {
+		const bool own = rule->args[i].own_pid;
+
+		args[i] = (struct scmp_arg_cmp){
+			.arg = rule->args[i].index,
+			.op = SCMP_CMP_MASKED_EQ,
+			.datum_a = own ? UINT64_MAX : rule->args[i].mask,
+			.datum_b = own ? (uint64_t)getpid() : rule->args[i].value,
+		};
 	}
 	const int ret =
 		seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, rule->nr, rule->arg_count, args);
@@ -86,28 +84,7 @@ static int add_rules(scmp_filter_ctx ctx, enum confine_role role)
 	return ret;
 }
 
-/* libseccomp writes BPF to descriptors only (2.5.4). */
-static int export(scmp_filter_ctx ctx, struct sock_filter **filter)
-{
-	cleanup_fd int fd = memfd_create("filter", MFD_CLOEXEC);
-	int ret = fd < 0 ? -errno : seccomp_export_bpf(ctx, fd);
-	struct stat st;
-
-	if (ret == 0 && fstat(fd, &st) != 0)
-		ret = -errno;
-	if (ret != 0)
-		return ret;
-	*filter = malloc((size_t)st.st_size);
-	if (*filter == NULL)
-		return -ENOMEM;
-	if (pread(fd, *filter, (size_t)st.st_size, 0) != st.st_size) {
-		free(*filter);
-		return -EIO;
-	}
-	return (int)((size_t)st.st_size / sizeof(**filter));
-}
-
-int confine_compile(enum confine_role role, struct sock_filter **filter)
+int confine_compile(enum confine_role role, struct sock_filter *filter)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_TRAP);
 	int ret;
@@ -116,9 +93,9 @@ int confine_compile(enum confine_role role, struct sock_filter **filter)
 		return -ENOMEM;
 	ret = add_rules(ctx, role);
 	if (ret == 0)
-		ret = export(ctx, filter);
+		ret = policy_export(ctx, filter, CONFINE_FILTER_MAX * sizeof(filter[0]));
 	seccomp_release(ctx);
-	return ret;
+	return ret < 0 ? ret : (int)((size_t)ret / sizeof(filter[0]));
 }
 
 /* Async-signal-safe, all of it; one line, one write. */
@@ -210,10 +187,10 @@ int confine_begin(void (*last)(void), const char **what)
 		return -errno;
 	*what = "make seccomp filters";
 	for (int i = 0; i < CONFINE_ROLE_COUNT; i++) {
-		ret = confine_compile((enum confine_role)i, &programs[i].filter);
+		ret = confine_compile((enum confine_role)i, filters[i]);
 		if (ret < 0)
 			return ret;
-		programs[i].len = (unsigned short)ret;
+		programs[i] = (struct sock_fprog){ (unsigned short)ret, filters[i] };
 	}
 	*what = "handle SIGSYS";
 	last_act = last;

@@ -32,13 +32,15 @@ enum confine_role {
 
 #define CONFINE_ARGS 2
 
-/* A call that roles may make: each of `args` holds where (argument & mask) == value. */
+/* A call that roles may make: each of `args` holds where (argument & mask) == value; of one that names the
+ * process, where it is this one. */
 struct confine_rule {
 	uint16_t nr;
 	uint16_t roles; /* bit i: enum confine_role i */
 	uint8_t arg_count;
 	struct {
 		uint8_t index;
+		bool own_pid;
 		uint64_t mask, value;
 	} args[CONFINE_ARGS];
 };
@@ -48,14 +50,16 @@ extern const size_t confine_rule_count;
 
 struct sock_filter;
 
-/* A role's filter; free()d by the caller. Their number, or -errno of libseccomp. */
-int confine_compile(enum confine_role role, struct sock_filter **filter);
+#define CONFINE_FILTER_MAX 1024 /* BPF instructions */
+
+/* A role's filter, into CONFINE_FILTER_MAX of them. How many they are, or -errno, as policy_export() has it. */
+int confine_compile(enum confine_role role, struct sock_filter *filter);
 
 /* Becomes this user and group, for good, with no other group but the one of /dev/kvm.  Before any
  * thread. Of root only: 0 or -errno. */
 int confine_become(uid_t uid, gid_t gid);
 
-/* NAME, what may be done beneath a path, or with the file that it is. */
+/* What may be done beneath a path, or with the file that it is: any of these. */
 enum confine_access {
 	CONFINE_READ = 1,
 	CONFINE_WRITE = 2,

@@ -108,11 +108,8 @@ int confine_files(const struct confine_path *paths, size_t count, const char **w
 	const struct {
 		uint64_t fs, net, scope;
 	} attr = { host.landlock, host.landlock_net, host.landlock_scope };
-	cleanup_fd int fd = (int)syscall(SYS_landlock_create_ruleset, &attr,
-					 host.landlock_scope != 0 ? 24
-					 : host.landlock_net != 0 ? 16
-								  : 8,
-					 0);
+	/* Older kernels take it as long as what they do not know is 0. */
+	cleanup_fd int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 	const struct ruleset set = { fd, host.landlock };
 
 	*what = "make Landlock rules";

@@ -41,6 +41,13 @@
 			{ .index = (i), .mask = (mask_), .value = (value_) }                       \
 		}                                                                                  \
 	}
+/* Only where argument i is this process. */
+#define OWN(name, roles_, i)                                                                       \
+	{                                                                                          \
+		.nr = SYS_##name, .roles = (roles_), .arg_count = 1, .args = {                     \
+			{ .index = (i), .own_pid = true }                                          \
+		}                                                                                  \
+	}
 #define WHOLE 0xffffffffull /* an int */
 #define IOCTL(request, roles_) WITH(ioctl, roles_, 1, WHOLE, (request)&WHOLE)
 
@@ -74,7 +81,7 @@ const struct confine_rule confine_rules[] = {
 	CALL(rt_sigreturn, ALL),
 	CALL(rt_sigaction, ALL),
 	CALL(rt_sigprocmask, ALL),
-	CALL(tgkill, ALL), /* its first argument is made ours by confine_compile() */
+	OWN(tgkill, ALL, 0),
 	WITH(prctl, ALL, 0, WHOLE, PR_SET_NAME),
 	WITH(prctl, ALL, 0, WHOLE, PR_SET_TIMERSLACK),
 

@@ -4,14 +4,11 @@
  * all known; where the API is to, its client may name any file, and then only what is done with files is
  * bounded: nothing outside the state directory is run or removed, and nothing but plain files made.
  */
-#include <errno.h>
 #include <libgen.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "core/confine.h"
 #include "core/options.h"
-#include "core/programs.h"
 #include "core/run.h"
 
 #define FILES_MAX (RUN_DISKS_MAX + 24)

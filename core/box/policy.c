@@ -115,10 +115,9 @@ static int table_add(const struct compiler *c, const struct policy *policy)
 }
 
 /* libseccomp writes BPF to descriptors only (2.5.4). */
-static int filter_export(scmp_filter_ctx ctx, struct launch_record *launch)
+int policy_export(void *ctx, void *out, size_t room)
 {
 	cleanup_fd int fd = memfd_create("filter", MFD_CLOEXEC);
-	ssize_t n;
 	int ret;
 
 	if (fd < 0)
@@ -128,13 +127,9 @@ static int filter_export(scmp_filter_ctx ctx, struct launch_record *launch)
 		return ret;
 	const off_t bytes = lseek(fd, 0, SEEK_END);
 
-	if (bytes <= 0 || bytes > (off_t)sizeof(launch->filter))
+	if (bytes <= 0 || bytes > (off_t)room)
 		return -E2BIG;
-	n = pread(fd, launch->filter, (size_t)bytes, 0);
-	if (n != bytes)
-		return -EIO;
-	launch->filter_count = (uint32_t)((size_t)n / sizeof(launch->filter[0]));
-	return 0;
+	return pread(fd, out, (size_t)bytes, 0) == bytes ? (int)bytes : -EIO;
 }
 
 int policy_compile(struct launch_record *launch, uint32_t when)
@@ -156,9 +151,12 @@ int policy_compile(struct launch_record *launch, uint32_t when)
 	if (ret == 0)
 		ret = table_add(&c, policy);
 	if (ret == 0)
-		ret = filter_export(c.ctx, launch);
+		ret = policy_export(c.ctx, launch->filter, sizeof(launch->filter));
 	seccomp_release(c.ctx);
-	return ret;
+	if (ret < 0)
+		return ret;
+	launch->filter_count = (uint32_t)((size_t)ret / sizeof(launch->filter[0]));
+	return 0;
 }
 
 static uint32_t insert_unique(uint16_t *nrs, uint32_t n, uint32_t max, uint16_t nr)

@@ -4,6 +4,7 @@
 #define MAYFLY_CORE_BOX_POLICY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "devmodel/abi/kinds.h"
@@ -18,6 +19,9 @@
  * libseccomp.  Takes 0.2 to 0.6 ms: once a device, not once a generation.
  */
 int policy_compile(struct launch_record *launch, uint32_t when);
+
+/* The program that a scmp_filter_ctx stands for, into out.  Its bytes; -E2BIG: more than room; -errno. */
+int policy_export(void *ctx, void *out, size_t room);
 
 /* The numbers of the system calls that a kind may make at all, ascending; returns how many (at most
  * max are written).  For benchmarks and docs. */
