@@ -284,6 +284,14 @@ void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg)
 	pthread_mutex_unlock(&loop->lock);
 }
 
+/* With the lock held. */
+static void loop_await(struct loop *loop, struct loop_mail *mail)
+{
+	loop_mail_add(loop, mail);
+	while (!mail->done)
+		pthread_cond_wait(&loop->delivered, &loop->lock);
+}
+
 void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
 {
 	struct loop_mail mail = { .fn = fn, .arg = arg };
@@ -294,9 +302,7 @@ void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
 		fn(arg);
 		return;
 	}
-	loop_mail_add(loop, &mail);
-	while (!mail.done)
-		pthread_cond_wait(&loop->delivered, &loop->lock);
+	loop_await(loop, &mail);
 	pthread_mutex_unlock(&loop->lock);
 }
 
@@ -305,14 +311,12 @@ bool loop_ask(struct loop *loop, void (*fn)(void *arg), void *arg)
 	struct loop_mail mail = { .fn = fn, .arg = arg };
 
 	pthread_mutex_lock(&loop->lock);
-	const bool asked = !loop->ended;
+	const bool ask = !loop->ended;
 
-	if (asked)
-		loop_mail_add(loop, &mail);
-	while (asked && !mail.done)
-		pthread_cond_wait(&loop->delivered, &loop->lock);
+	if (ask)
+		loop_await(loop, &mail);
 	pthread_mutex_unlock(&loop->lock);
-	return asked;
+	return ask;
 }
 
 void loop_end(struct loop *loop)
