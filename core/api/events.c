@@ -35,11 +35,10 @@ static const char *const names[] = {
 static const struct {
 	const char *text, *number;
 } keys[NEWS_KIND_COUNT] = {
-	[NEWS_SUSPECT] = { "reason", NULL },   [NEWS_REPLACED] = { "reason", NULL },
-	[NEWS_RESTING] = { NULL, "wait_ms" },  [NEWS_POISONED] = { NULL, "queue" },
-	[NEWS_BROKEN] = { "why", NULL },       [NEWS_QUARANTINED] = { "why", NULL },
-	[NEWS_FAULT] = { "fault", NULL },      [NEWS_MACHINE] = { "state", NULL },
-	[NEWS_STANDBY_LOST] = { "why", NULL },
+	[NEWS_SUSPECT] = { "reason", NULL },  [NEWS_REPLACED] = { "reason", NULL },
+	[NEWS_RESTING] = { NULL, "wait_ms" }, [NEWS_POISONED] = { NULL, "queue" },
+	[NEWS_BROKEN] = { "why", NULL },      [NEWS_QUARANTINED] = { "why", NULL },
+	[NEWS_FAULT] = { "fault", NULL },     [NEWS_MACHINE] = { "state", NULL },
 };
 
 static json_t *event_json(const struct news_event *event)

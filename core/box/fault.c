@@ -52,7 +52,7 @@ static bool is_of_rings(enum fault fault)
 	return fault == FAULT_BAD_USED_INDEX || fault == FAULT_DIE_ON_REQUEST;
 }
 
-static int order_inside(struct device *dev, struct box *box, const struct fault_order *order)
+static void order_inside(struct device *dev, struct box *box, const struct fault_order *order)
 {
 	const struct ctl_fault message = {
 		.header = { CTL_FAULT, order->fault },
@@ -64,7 +64,6 @@ static int order_inside(struct device *dev, struct box *box, const struct fault_
 		dev->doomed = order->queue + 1;
 	if (channel_send(box, &message, sizeof(message)) != 0)
 		box_raise(box, BOX_EV_MISBEHAVED);
-	return 0;
 }
 
 uint32_t fault_doomed(struct device *dev, const struct box *box)
@@ -154,7 +153,7 @@ static void call_fault(void *arg)
 		 (unsigned long long)call->generation, fault_name(fault));
 	device_tell(dev, FAULT, .text = fault_name(fault));
 	if (inside)
-		call->ret = order_inside(dev, box, call->order);
+		order_inside(dev, box, call->order);
 }
 
 int device_fault(struct device *dev, const struct fault_order *order, uint64_t *generation)

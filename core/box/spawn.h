@@ -39,8 +39,8 @@ struct spawner_before {
 
 /* Starts it.  Call from the main thread, before any other thread exists: the sandboxes' death signal
  * fires when this thread ends.  program_dir has mayfly-blk, mayfly-rng ...; a program that is
- * missing is the error (ENOENT) of each request for it.  before: or NULL.  0, or -errno with *what naming the step
- * (static text).  Blocks for the handshake. */
+ * missing is the error (ENOENT) of each request for it.  before: or NULL.  0, or -errno with *what
+ * naming the step (static text).  Blocks for the handshake. */
 int spawner_start(struct spawner *spawner, const char *program_dir,
 		  const struct spawner_before *before, const char **what);
 
