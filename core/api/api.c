@@ -12,10 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/api/internal.h"
 #include "core/box/news.h"
+#include "core/cc.h"
 #include "core/confine.h"
 #include "core/unixsock.h"
 
@@ -31,11 +33,15 @@ struct api {
 	struct MHD_Daemon *daemon; /* owns .. */
 	int fd;                    /* .. this, from its start on */
 	char path[OPTION_SOCKET_MAX];
+	pthread_mutex_t lock;
+	pthread_cond_t answered;
+	unsigned int answering; /* requests that have arrived whole and whose answers are not out */
 };
 
 /* A request on its way in. */
 struct request {
-	size_t bytes; /* seen so far */
+	size_t bytes;   /* seen so far */
+	bool answering; /* it is one of api.answering */
 	char data[BODY_MAX];
 };
 
@@ -50,6 +56,38 @@ static enum MHD_Result request_take(struct request *r, const char *data, size_t 
 	r->bytes += *bytes;
 	*bytes = 0;
 	return MHD_YES;
+}
+
+static void answer_begins(struct api *api, struct request *r)
+{
+	r->answering = true;
+	pthread_mutex_lock(&api->lock);
+	api->answering++;
+	pthread_mutex_unlock(&api->lock);
+}
+
+/* r: NULL for a connection that ended without one. */
+static void answer_is_out(struct api *api, const struct request *r)
+{
+	if (r == NULL || !r->answering)
+		return;
+	pthread_mutex_lock(&api->lock);
+	if (--api->answering == 0)
+		pthread_cond_signal(&api->answered);
+	pthread_mutex_unlock(&api->lock);
+}
+
+/* Until all answers are out, but for LAST_WORDS_MS at most: there may be a client that does not read. */
+static void wait_for_answers(struct api *api)
+{
+	const uint64_t end = now_ns() + LAST_WORDS_MS * NS_PER_MS;
+	const struct timespec until = { (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
+
+	pthread_mutex_lock(&api->lock);
+	while (api->answering != 0 &&
+	       pthread_cond_timedwait(&api->answered, &api->lock, &until) != ETIMEDOUT)
+		;
+	pthread_mutex_unlock(&api->lock);
 }
 
 /* Takes text or stream over. NULL: no memory. */
@@ -99,6 +137,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 	}
 	if (*bytes != 0)
 		return request_take(r, data, bytes);
+	answer_begins(api, r);
 	if (r->bytes > sizeof(r->data))
 		api_fault(&call, 413 /* the name of it changed */,
 			  "the body is longer than %u bytes", BODY_MAX);
@@ -110,18 +149,45 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 static void on_completed(void *arg, struct MHD_Connection *connection, void **slot,
 			 enum MHD_RequestTerminationCode code)
 {
-	(void)arg, (void)connection, (void)code;
+	(void)connection, (void)code;
+	answer_is_out(arg, *slot);
 	free(*slot);
 	*slot = NULL;
 }
 
 /* ---- the socket ---- */
 
+static struct api *api_make(struct vmm *vmm, const char *path)
+{
+	struct api *api = calloc(1, sizeof(*api));
+	pthread_condattr_t attr;
+
+	if (api == NULL)
+		return NULL;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&api->answered, &attr);
+	pthread_condattr_destroy(&attr);
+	pthread_mutex_init(&api->lock, NULL);
+	snprintf(api->path, sizeof(api->path), "%s", path);
+	api->state = (struct api_state){ .vmm = vmm, .log = -1 };
+	return api;
+}
+
+static void api_free(struct api *api)
+{
+	if (api == NULL)
+		return;
+	pthread_cond_destroy(&api->answered);
+	pthread_mutex_destroy(&api->lock);
+	free(api);
+}
+
 static int fail(struct api *api, const char *path, int ret, struct option_error *error)
 {
 	snprintf(error->text, sizeof(error->text), "cannot listen at %.180s: %s", path,
 		 unixsock_error(ret));
-	free(api);
+	api_free(api);
 	return ret;
 }
 
@@ -135,7 +201,7 @@ static void *start_daemon(void *arg)
 		MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
 					 MHD_USE_POLL | MHD_USE_ITC,
 				 0, NULL, NULL, on_request, api, MHD_OPTION_LISTEN_SOCKET, api->fd,
-				 MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+				 MHD_OPTION_NOTIFY_COMPLETED, on_completed, api,
 				 MHD_OPTION_CONNECTION_LIMIT, (unsigned int)CONNECTIONS_MAX,
 				 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)IDLE_S,
 				 MHD_OPTION_END);
@@ -144,7 +210,7 @@ static void *start_daemon(void *arg)
 
 int api_start(struct api **out, struct vmm *vmm, const char *path, struct option_error *error)
 {
-	struct api *api = calloc(1, sizeof(*api));
+	struct api *api = api_make(vmm, path);
 	pthread_t starter;
 
 	*out = NULL;
@@ -153,9 +219,6 @@ int api_start(struct api **out, struct vmm *vmm, const char *path, struct option
 	api->fd = unixsock_listen(path, BACKLOG, 0);
 	if (api->fd < 0)
 		return fail(api, path, api->fd, error);
-	snprintf(api->path, sizeof(api->path), "%s", path);
-	api->state.vmm = vmm;
-	api->state.log = -1;
 	if (pthread_create(&starter, NULL, start_daemon, api) == 0)
 		pthread_join(starter, NULL);
 	if (api->daemon == NULL) {
@@ -172,9 +235,11 @@ void api_stop(struct api *api)
 	if (api == NULL)
 		return;
 	unlink(api->path);
-	/* Who reads them has a thread that would wait for ever; let it hear how it ended. */
-	news_end(vmm_news(api->state.vmm), LAST_WORDS_MS);
+	/* Who was heard is answered: a guest may have ended before its InstanceStart is.  Who reads the
+	 * events comes to their end. */
+	news_end(vmm_news(api->state.vmm));
+	wait_for_answers(api);
 	MHD_stop_daemon(api->daemon);
 	/* The log stays open: there may still be something to say. */
-	free(api);
+	api_free(api);
 }

@@ -13,7 +13,7 @@ struct api;
 /* Listens on `path`, mode 0600: 0, or what unixsock_listen() says; -ENOMEM.  error has the line to
  * print. */
 int api_start(struct api **out, struct vmm *vmm, const char *path, struct option_error *error);
-/* Ends all requests, removes the socket. */
+/* Removes the socket, answers what has arrived (for half a second at most) and ends the rest. */
 void api_stop(struct api *api);
 
 #endif

@@ -19,8 +19,7 @@ struct news_reader {
 
 struct news {
 	pthread_mutex_t lock;
-	pthread_cond_t left; /* a reader did */
-	uint64_t next;       /* seq of the next that is posted */
+	uint64_t next; /* seq of the next that is posted */
 	bool ended;
 	struct news_event kept[NEWS_KEPT];
 	struct news_reader readers[NEWS_READERS_MAX];
@@ -29,14 +28,9 @@ struct news {
 int news_create(struct news **out)
 {
 	struct news *news = calloc(1, sizeof(*news));
-	pthread_condattr_t attr;
 
 	if (news == NULL)
 		return -ENOMEM;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&news->left, &attr);
-	pthread_condattr_destroy(&attr);
 	pthread_mutex_init(&news->lock, NULL);
 	news->next = 1;
 	for (uint32_t i = 0; i < NEWS_READERS_MAX; i++)
@@ -51,7 +45,6 @@ void news_destroy(struct news *news)
 		return;
 	for (uint32_t i = 0; i < NEWS_READERS_MAX; i++)
 		CHECK(news->readers[i].wake < 0);
-	pthread_cond_destroy(&news->left);
 	pthread_mutex_destroy(&news->lock);
 	free(news);
 }
@@ -94,26 +87,11 @@ void news_post(struct news *news, const struct news_event *event)
 	pthread_mutex_unlock(&news->lock);
 }
 
-static bool has_readers(const struct news *news)
+void news_end(struct news *news)
 {
-	for (uint32_t i = 0; i < NEWS_READERS_MAX; i++) {
-		if (news->readers[i].wake >= 0)
-			return true;
-	}
-	return false;
-}
-
-void news_end(struct news *news, uint32_t wait_ms)
-{
-	const uint64_t end = now_ns() + wait_ms * NS_PER_MS;
-	const struct timespec until = { (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
-
 	pthread_mutex_lock(&news->lock);
 	news->ended = true;
 	wake_all(news);
-	while (has_readers(news) &&
-	       pthread_cond_timedwait(&news->left, &news->lock, &until) != ETIMEDOUT)
-		;
 	pthread_mutex_unlock(&news->lock);
 }
 
@@ -151,7 +129,6 @@ void news_unsubscribe(struct news_reader *reader)
 
 	pthread_mutex_lock(&news->lock);
 	cc_close(&reader->wake);
-	pthread_cond_signal(&news->left);
 	pthread_mutex_unlock(&news->lock);
 }
 

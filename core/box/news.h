@@ -62,9 +62,8 @@ void news_destroy(struct news *news);
 
 /* news NULL: nobody could listen. Does not block. */
 void news_post(struct news *news, const struct news_event *event);
-/* Every reader comes to the end; so does each that begins later.  Waits until none is left, but for
- * wait_ms at most: one that does not read never comes to it. */
-void news_end(struct news *news, uint32_t wait_ms);
+/* Every reader comes to the end; so does each that begins later. */
+void news_end(struct news *news);
 
 /* Begins with the next event. 0; -EBUSY: NEWS_READERS_MAX are there; -errno of eventfd(2). */
 int news_subscribe(struct news *news, struct news_reader **out);
