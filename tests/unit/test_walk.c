@@ -88,7 +88,8 @@ static uint64_t digest_box(uint64_t d, const struct box *box)
 	d = digest_add(d, (uint64_t)(box->on_pidfd.fd < 0) | (box->on_control.fd < 0) << 1 |
 				  (box->on_listener.fd < 0) << 2 | box->deadline.armed << 3 |
 				  box->look.armed << 4 | box->look_parked << 5 | box->canary << 6 |
-				  box->parked << 7 | (box->listener < 0) << 8);
+				  box->parked << 7 | (box->listener < 0) << 8 |
+				  box->errands.synced << 9 | box->errands.answer.armed << 10);
 	return d;
 }
 
@@ -219,19 +220,19 @@ static void test_search(void **state)
 static void test_random_one_lane(void **state)
 {
 	(void)state;
-	walk_randomly(1, 10000, 150);
+	walk_randomly(1, 15000, 150);
 }
 
 static void test_random_two_lanes(void **state)
 {
 	(void)state;
-	walk_randomly(2, 10000, 200);
+	walk_randomly(2, 15000, 200);
 }
 
 static void test_random_three_lanes(void **state)
 {
 	(void)state;
-	walk_randomly(3, 10000, 300);
+	walk_randomly(3, 15000, 300);
 }
 
 /* What has an effect in the tables and still is not walked through, and why. */
@@ -258,8 +259,10 @@ static void test_coverage(void **state)
 
 			if (cell.action == BOX_DO_BUG)
 				assert_int_equal(box_seen[st][ev], 0);
-			else if (cell.action != BOX_DO_NONE && !box_unwalked(st, ev))
-				assert_int_not_equal(box_seen[st][ev], 0);
+			else if (cell.action != BOX_DO_NONE && !box_unwalked(st, ev) &&
+				 box_seen[st][ev] == 0)
+				fail_msg("never walked: %s in %s", box_event_name(ev),
+					 box_state_name(st));
 		}
 	}
 	for (uint32_t st = 0; st < DEVICE_STATE_COUNT; st++) {
