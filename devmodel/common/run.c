@@ -446,9 +446,10 @@ static int run_sleep(struct loop *loop)
 
 int dev_run(struct dev *dev, const struct dev_ops *ops, const struct launch_record *launch)
 {
-	struct loop loop = { .dev = dev };
+	static struct loop loop; /* one a process, as the message is */
 	int ret;
 
+	loop = (struct loop){ .dev = dev };
 	dev->ops = ops;
 	dev->launch = launch;
 	dev->loop = &loop;
