@@ -17,3 +17,8 @@ demo-faults: deps ## the same guest, whose devices meet random faults for a minu
 check-pvh: deps ## boot a stock kernel by the PVH protocol, in the nested rig (PVH_CPUS=2)
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)tests/rig/nested/pvh.sh
+
+.PHONY: check-balloon
+check-balloon: deps ## a stock kernel's balloon, replaced and killed while it grows and shrinks, in the nested rig
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)tests/rig/nested/balloon.sh
