@@ -11,5 +11,5 @@ keep=$TOP/build/balloon
 mkdir -p "$keep" 2>/dev/null || true
 out=()
 [ ! -w "$keep" ] || out=(--out "$keep")
-"$here/nested.sh" --timeout "${BALLOON_TIMEOUT:-400}" ${out[@]+"${out[@]}"} "$here/balloon-run.sh" \
+"$here/nested.sh" --timeout "${BALLOON_TIMEOUT:-900}" ${out[@]+"${out[@]}"} "$here/balloon-run.sh" \
 	"$here/balloon-init.sh"
