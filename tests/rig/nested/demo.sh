@@ -31,11 +31,9 @@ on_host() {
 	PATH=$TOP/build:$NESTED:$PATH "$here/demo-run.sh"
 }
 
-# Everything there takes some thirty times as long, and more on a busy machine.  Guest memory in 2 MiB
-# pages: with 4 KiB pages the emulated machine has thousands of nested page faults to deliver, and the
-# guest ends in a triple fault or stands still in most runs, with devices replaced or not.
+# Everything there takes some thirty times as long, and more on a busy machine.  The huge pages are there
+# for DEMO_MEMORY=256M,pages=2m.
 in_nested() {
-	: "${DEMO_MEMORY:=256M,pages=2m}"
 	local name vars=() out=()
 	[ -z "$keep" ] || out=(--out "$keep")
 	for name in DEMO_TIMES DEMO_IN_FLIGHT DEMO_SEED DEMO_SECONDS DEMO_FAULTS DEMO_POISON \

@@ -3,6 +3,11 @@
 # /init of L1, the machine in which mayfly runs: loads KVM, moves to a root that pivot_root accepts,
 # runs /run-in-l1.sh with its output on a virtio port, tells its exit status on the serial console,
 # powers off.  Kernel command line: rig.user=1 runs it as uid 1000, in group kvm.
+#
+# The script runs on all CPUs but the first.  QEMU's TCG (7.2) keeps whether a CPU is in a guest, uses
+# nested paging and takes interrupts in one word, and whichever CPU loads x87 state (every FXRSTOR) also
+# writes the *first* CPU's word, without a lock: there a guest ran on the host's memory as if nested
+# paging were off, and an interrupt was taken between the guest's exit and the host's own registers.
 export PATH=/mayfly:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
 export MAYFLY_PROGRAMS=/mayfly/dev HOME=/root
 
@@ -54,7 +59,7 @@ if grep -q 'rig\.user=1' /proc/cmdline; then
 else
 	set -- /bin/bash /run-in-l1.sh
 fi
-"$@" </dev/null >"$(port out)" 2>&1
+taskset -c "1-$(($(nproc) - 1))" "$@" </dev/null >"$(port out)" 2>&1
 status=$?
 tar -C /out -cf "$(port files)" .
 dmesg -r | grep -E '^<[0-4]>' # what went wrong in L1 itself, if anything

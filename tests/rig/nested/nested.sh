@@ -4,7 +4,7 @@
 # Debian kernel and real (nested) KVM, all of it emulated by QEMU, so that it needs no hardware.
 #
 #   --user         as uid 1000, in group kvm; else as root
-#   --cpus N       of L1 (2)
+#   --cpus N       for SCRIPT (2); L1 has one more, see l1-init.sh
 #   --mem MIB      of L1 (2048)
 #   --timeout S    for everything (300); then exit 124
 #   --env NAME=V   in SCRIPT's environment; may be repeated
@@ -93,7 +93,7 @@ mkfifo "$work/out"
 # one without SSE; its user space then loses registers.  No timer check: on a busy host the kernel finds
 # that ten ticks of the timer did not come in time, and panics.
 command=(qemu-system-x86_64 -machine q35 -accel "tcg,thread=multi" -cpu "EPYC,+svm,+npt,-xsave"
-	-smp "$cpus" -m "$mem" -nodefaults -no-user-config -display none -no-reboot
+	-smp "$((cpus + 1))" -m "$mem" -nodefaults -no-user-config -display none -no-reboot
 	-kernel "$NESTED/kernel/vmlinuz" -initrd "$work/initrd"
 	-append "console=ttyS0 quiet panic=-1 no_timer_check rig.user=$as_user $append"
 	-serial "file:$work/serial" -device virtio-serial-pci
