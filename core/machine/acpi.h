@@ -7,6 +7,7 @@
 #ifndef MAYFLY_CORE_MACHINE_ACPI_H
 #define MAYFLY_CORE_MACHINE_ACPI_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 #include "core/bus/bus.h"
@@ -23,14 +24,19 @@ struct acpi_regs {
 	/* From a vCPU thread, each time that the guest asks for an end; must not wait for vCPUs. */
 	void (*ended)(void *ctx, enum guest_end end);
 	void *ctx;
-	uint32_t ged_pending; /* GED_*; atomic */
+	pthread_mutex_t
+		lock; /* of what follows, and of the GED's line, which is up while it is not 0 */
+	uint32_t ged_pending; /* GED_* */
 };
 
-/* Claims the ports; all fields are set. 0 or -errno. */
+/* Claims the ports; vm, ended and ctx are set. 0 or -errno. */
 int acpi_regs_attach(struct acpi_regs *regs, struct bus *ports);
-/* Presses the power button (any thread). */
+/* Events of the GED: GED_* bits (any thread).  They are pending until the guest reads them, be its
+ * driver there yet or not.  0 or KVM's -errno; they are pending even then. */
+int acpi_ged_raise(struct acpi_regs *regs, uint32_t events);
+/* Presses the power button (any thread).  As acpi_ged_raise(). */
 int acpi_power_button(struct acpi_regs *regs);
-/* After a reset. */
+/* After a reset: nothing is pending. */
 void acpi_regs_reset(struct acpi_regs *regs);
 
 #endif

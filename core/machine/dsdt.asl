@@ -143,14 +143,14 @@ DefinitionBlock ("", "DSDT", 2, "MAYFLY", "MAYFLYVM", 1)
 			Name (_UID, 0)
 		}
 
-		/* Events of the machine: an edge, and a port that says which, once. */
+		/* Events of the machine: a line that is up until the port has been read that says which. */
 		Device (GED)
 		{
 			Name (_HID, "ACPI0013")
 			Name (_UID, 0)
 			Name (_CRS, ResourceTemplate ()
 			{
-				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive)
+				Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive)
 				{
 					LAYOUT_GSI_GED
 				}

@@ -138,7 +138,8 @@ static void test_interrupts(void **state)
 	}
 	assert_int_equal(acpi_power_button(&r->m.acpi), 0);
 	expect_interrupt(r, ++n, 0x4200 | GED_POWER_BUTTON);
-	assert_int_equal(vm_pulse(&r->m.vm, LAYOUT_GSI_GED), 0);
+	assert_int_equal(vm_line(&r->m.vm, LAYOUT_GSI_GED, true), 0);
+	assert_int_equal(vm_line(&r->m.vm, LAYOUT_GSI_GED, false), 0);
 	expect_interrupt(r, ++n, 0x4200); /* read once, and gone */
 	/* Taken off, the eventfd keeps what is pending until it is back. */
 	assert_int_equal(vm_irqfd(&r->m.vm, gsi, msi, false), 0);
@@ -152,6 +153,30 @@ static void test_interrupts(void **state)
 	assert_int_equal(rig_stop(r), 0);
 	close(pin);
 	close(msi);
+}
+
+/* The pin is masked until the guest has set it up; a reset forgets. */
+static void test_event_before_driver(void **state)
+{
+	(void)state;
+	struct rig *r = rig_start(1, false, "v");
+
+	rig_wait(r, 1);
+	machine_pause(&r->m);
+	assert_int_equal(acpi_power_button(&r->m.acpi), 0);
+	rig_load(r);
+	machine_resume(&r->m);
+	expect_interrupt(r, 1, GUEST_DONE);
+	machine_pause(&r->m);
+	rig_load(r);
+	assert_int_equal(acpi_power_button(&r->m.acpi), 0);
+	assert_int_equal(acpi_power_button(&r->m.acpi), 0);
+	machine_resume(&r->m);
+	expect_interrupt(r, 3, 0x4200 | GED_POWER_BUTTON);
+	assert_int_equal(r->reports[2], GUEST_DONE);
+	assert_int_equal(acpi_power_button(&r->m.acpi), 0);
+	expect_interrupt(r, 4, 0x4200 | GED_POWER_BUTTON);
+	assert_int_equal(rig_stop(r), 0);
 }
 
 static void test_second_cpu(void **state)
@@ -462,6 +487,7 @@ int main(void)
 		cmocka_unit_test(test_entry32),
 		cmocka_unit_test(test_io),
 		cmocka_unit_test(test_interrupts),
+		cmocka_unit_test(test_event_before_driver),
 		cmocka_unit_test(test_second_cpu),
 		cmocka_unit_test(test_pause_under_load),
 		cmocka_unit_test(test_pause_completes_io),

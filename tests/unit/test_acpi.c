@@ -225,9 +225,12 @@ static uint32_t has_memory(const struct tables *t, uint32_t base, uint32_t bytes
 	return occurrences(t, want, sizeof(want));
 }
 
-static uint32_t has_interrupt(const struct tables *t, uint32_t gsi)
+#define EDGE 3u /* consumer, edge, high, exclusive */
+#define LEVEL 1u
+
+static uint32_t has_interrupt(const struct tables *t, uint32_t gsi, uint8_t flags)
 {
-	uint8_t want[9] = { 0x89, 6, 0, 3, 1 }; /* consumer, edge, high, exclusive; one */
+	uint8_t want[9] = { 0x89, 6, 0, flags, 1 };
 
 	memcpy(want + 5, &gsi, 4);
 	return occurrences(t, want, sizeof(want));
@@ -261,8 +264,8 @@ static void test_dsdt_addresses(void **state)
 	assert_int_equal(has_ports(&t, LAYOUT_PORT_SLEEP_CONTROL, 8), 1);
 	assert_int_equal(has_ports(&t, LAYOUT_PORT_SERIAL, 8), 1);
 	assert_int_equal(has_ports(&t, LAYOUT_PORT_PANIC, 1), 1);
-	assert_int_equal(has_interrupt(&t, LAYOUT_GSI_SERIAL), 1);
-	assert_int_equal(has_interrupt(&t, LAYOUT_GSI_GED), 1);
+	assert_int_equal(has_interrupt(&t, LAYOUT_GSI_SERIAL, EDGE), 1);
+	assert_int_equal(has_interrupt(&t, LAYOUT_GSI_GED, LEVEL), 1);
 	assert_int_equal(occurrences(&t, s5, sizeof(s5)), 1);
 	assert_int_equal(occurrences(&t, ged, sizeof(ged)), 1);
 	memcpy(info + 6, &info_at, 4);
