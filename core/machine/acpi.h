@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ACPI tables (ACPI 6.4), hardware-reduced: RSDP, XSDT, FADT, MADT, MCFG and the DSDT that iasl
+ * ACPI tables (ACPI 6.4), hardware-reduced: RSDP, XSDT, FADT, MADT, MCFG, SRAT and the DSDT that iasl
  * compiled from dsdt.asl; and the few registers behind them: sleep, reset, GED, panic;
  * and the reset of a keyboard controller.
  */
@@ -8,16 +8,33 @@
 #define MAYFLY_CORE_MACHINE_ACPI_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/bus/bus.h"
+#include "core/machine/layout.h"
 #include "core/machine/memmap.h"
 #include "core/machine/vcpu.h"
 #include "core/machine/vm.h"
 
+/* Memory that the guest has or may get, as the SRAT says it (section 5.2.16.2). */
+struct acpi_range {
+	uint64_t gpa, bytes; /* bytes 0: says only that there is such a domain */
+	uint32_t node;       /* proximity domain; those from 0 on, without a gap */
+	bool hotplug;        /* not there at boot */
+};
+
+#define ACPI_RANGES_MAX (2 + LAYOUT_NODES_MAX)
+
+struct acpi_config {
+	uint32_t cpus; /* 1 .. LAYOUT_CPUS_MAX; all in domain 0 */
+	uint32_t range_count;
+	struct acpi_range ranges[ACPI_RANGES_MAX]; /* none: no SRAT */
+};
+
 /* Writes the tables at LAYOUT_ACPI, and the code at the reset vector; *rsdp is the tables' root.
  * 0; -ENOMEM: no RAM there. */
-int acpi_build(const struct memmap *mm, uint32_t cpus, uint64_t *rsdp);
+int acpi_build(const struct memmap *mm, const struct acpi_config *config, uint64_t *rsdp);
 
 struct acpi_regs {
 	struct vm *vm;

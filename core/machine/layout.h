@@ -71,6 +71,7 @@
 #define DIMM_PRESENT 1u     /* read only */
 #define DIMM_INSERTED 2u    /* event: cleared by writing it */
 #define DIMM_EJECT_ASKED 4u /* the same */
+#define DIMM_EVENTS 6u      /* both */
 #define DIMM_EJECT 8u       /* write only: it is gone when the write has ended */
 
 /* Global system interrupts: 0 .. 23 are the IOAPIC's pins, MSI routes follow. */

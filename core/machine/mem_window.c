@@ -52,7 +52,9 @@ static int check_config(const struct mem_window_config *config, uint64_t block, 
 			    -EINVAL);
 	if (config->slots == 0 || config->slots > LAYOUT_DIMMS_MAX)
 		return fail(what, "memory: slots must be 1 to 64", -EINVAL);
-	if (config->boot_bytes == 0 || config->max_bytes >= 1ull << config->phys_bits)
+	if (config->boot_bytes == 0)
+		return fail(what, "memory: must be more than 0", -EINVAL);
+	if (config->max_bytes >= 1ull << config->phys_bits)
 		return fail(what, "memory: max is more than this CPU can address", -EINVAL);
 	if (config->max_bytes < config->boot_bytes ||
 	    config->max_bytes - config->boot_bytes < block)

@@ -60,7 +60,7 @@ static const struct {
 	{ { GIB, 58 * GIB, 4, 36 }, "more addresses than this CPU has" },
 	{ { GIB, 64 * GIB, 2, 36 }, "more than this CPU can address" },
 	{ { GIB, UINT64_MAX, 2, 52 }, "more than this CPU can address" },
-	{ { 0, GIB, 1, 40 }, "more than this CPU can address" },
+	{ { 0, GIB, 1, 40 }, "must be more than 0" },
 	{ { GIB, 2 * GIB, 1, 31 }, "address width" },
 	{ { GIB, 2 * GIB, 1, 53 }, "address width" },
 };
