@@ -33,7 +33,7 @@
 #define OST_OS_INSERT 0x200u
 
 #define OST_SUCCESS 0x00u
-#define OST_NO_SUCH_STATUS UINT32_MAX
+#define NO_CODE UINT64_MAX /* no 32 bits of a guest are that */
 
 _Static_assert(DIMM_EVENTS == (DIMM_INSERTED | DIMM_EJECT_ASKED), "");
 _Static_assert(LAYOUT_PORT_DIMM_BYTES == DIMM_REG_OST_STATUS + REG_BYTES, "the last register");
@@ -45,31 +45,31 @@ enum request { REQUEST_INSERT, REQUEST_EJECT, REQUEST_NONE };
 static const struct {
 	uint32_t event;
 	enum request request;
-	uint32_t unfinished;
+	uint64_t unfinished;
 } ost_events[] = {
-	{ OST_BUS_CHECK, REQUEST_INSERT, OST_NO_SUCH_STATUS },
-	{ OST_DEVICE_CHECK, REQUEST_INSERT, OST_NO_SUCH_STATUS },
+	{ OST_BUS_CHECK, REQUEST_INSERT, NO_CODE },
+	{ OST_DEVICE_CHECK, REQUEST_INSERT, NO_CODE },
 	{ OST_OS_INSERT, REQUEST_INSERT, 0x80 },
 	{ OST_EJECT_REQUEST, REQUEST_EJECT, 0x84 },
 };
 
 /* The same section's status codes; of the notifications for an insertion Linux gives those of an ejection. */
 static const struct {
-	uint32_t event;
+	uint64_t event;
 	uint32_t status;
 	const char *text;
 } ost_texts[] = {
 	{ OST_OS_INSERT, 0x80, "insertion in progress" },
 	{ OST_OS_INSERT, 0x81, "the driver could not be loaded" },
 	{ OST_OS_INSERT, 0x82, "insertion not supported" },
-	{ OST_NO_SUCH_STATUS, 0x00, "success" },
-	{ OST_NO_SUCH_STATUS, 0x01, "failure" },
-	{ OST_NO_SUCH_STATUS, 0x02, "notification not recognised" },
-	{ OST_NO_SUCH_STATUS, 0x80, "not supported" },
-	{ OST_NO_SUCH_STATUS, 0x81, "in use" },
-	{ OST_NO_SUCH_STATUS, 0x82, "busy" },
-	{ OST_NO_SUCH_STATUS, 0x83, "something it depends on is busy" },
-	{ OST_NO_SUCH_STATUS, 0x84, "ejection in progress" },
+	{ NO_CODE, 0x00, "success" },
+	{ NO_CODE, 0x01, "failure" },
+	{ NO_CODE, 0x02, "notification not recognised" },
+	{ NO_CODE, 0x80, "not supported" },
+	{ NO_CODE, 0x81, "in use" },
+	{ NO_CODE, 0x82, "busy" },
+	{ NO_CODE, 0x83, "something it depends on is busy" },
+	{ NO_CODE, 0x84, "ejection in progress" },
 };
 
 const char *dimm_answer_text(enum dimm_answer answer)
@@ -87,7 +87,7 @@ const char *dimm_answer_text(enum dimm_answer answer)
 const char *acpi_ost_text(uint32_t event, uint32_t status)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(ost_texts); i++)
-		if ((ost_texts[i].event == event || ost_texts[i].event == OST_NO_SUCH_STATUS) &&
+		if ((ost_texts[i].event == event || ost_texts[i].event == NO_CODE) &&
 		    ost_texts[i].status == status)
 			return ost_texts[i].text;
 	return "a status that the specification does not know";

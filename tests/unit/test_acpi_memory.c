@@ -239,6 +239,11 @@ static void test_insert_refused(void **state)
 	assert_int_equal(get(s, SLOT).ost_status, 0);
 	guest_eject(s, SLOT);
 	assert_int_equal(s->heard.ejected, 1);
+	/* No status is too odd to be a no. */
+	insert(s, SLOT);
+	guest_ost(s, SLOT, 1, UINT32_MAX);
+	assert_int_equal(s->heard.ost, 2);
+	assert_int_equal(get(s, SLOT).insert.is, DIMM_ANSWER_REFUSED);
 	slots_free(s);
 }
 
