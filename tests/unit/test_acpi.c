@@ -75,9 +75,9 @@ static void build_config(struct tables *t, const struct acpi_config *config)
 	const uint8_t *rsdp, *xsdt;
 
 	memset(t, 0, sizeof(*t));
-	t->mm.epoch.map.count = 1;
-	t->mm.epoch.map.regions[0].bytes = MEMORY_BYTES;
-	t->mm.epoch.map.regions[0].addr = (uint64_t)(uintptr_t)malloc(MEMORY_BYTES);
+	t->mm.boot.count = 1;
+	t->mm.boot.regions[0].bytes = MEMORY_BYTES;
+	t->mm.boot.regions[0].addr = (uint64_t)(uintptr_t)malloc(MEMORY_BYTES);
 	memset(memmap_at(&t->mm, 0, MEMORY_BYTES), 0xff, MEMORY_BYTES);
 	assert_int_equal(acpi_build(&t->mm, config, &t->rsdp), 0);
 	assert_int_equal(t->rsdp, LAYOUT_ACPI);
@@ -106,7 +106,7 @@ static void build(struct tables *t, uint32_t cpus)
 
 static void tables_free(struct tables *t)
 {
-	free((void *)(uintptr_t)t->mm.epoch.map.regions[0].addr);
+	free((void *)(uintptr_t)t->mm.boot.regions[0].addr);
 }
 
 static void assert_io_register(const uint8_t *gas, uint16_t port)
@@ -365,7 +365,7 @@ static void test_no_memory(void **state)
 
 	(void)state;
 	build(&t, 1);
-	t.mm.epoch.map.regions[0].bytes = LAYOUT_ACPI + LAYOUT_ACPI_BYTES - 1;
+	t.mm.boot.regions[0].bytes = LAYOUT_ACPI + LAYOUT_ACPI_BYTES - 1;
 	assert_int_equal(acpi_build(&t.mm, &with_room, &t.rsdp), -ENOMEM);
 	tables_free(&t);
 }
