@@ -313,6 +313,7 @@ void memmap_destroy(struct memmap *mm)
 		close(memmap_take(epoch, epoch->map.regions[0].gpa));
 		close_place(epoch, 0);
 	}
+	mm->boot.count = 0;
 }
 
 int memmap_plan_add(struct memmap *mm, const struct memmap_config *config, uint64_t gpa,
