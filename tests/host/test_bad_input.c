@@ -83,7 +83,7 @@ static void test_usage(void **state)
 {
 	(void)state;
 	ends("--memory 0", 2, "--memory: 0 is not between");
-	ends("--memory 1G,max=2G", 2, "--memory: max: unknown key");
+	ends("--memory 1G,max=512M", 2, "--memory: max must be at least the size at boot");
 	ends("--hang-ms 3600001", 2, "--hang-ms: 3600001 is not between 0 and 3600000");
 	ends("--storm-ms x", 2, "--storm-ms: ");
 	ends("--audit-ms -1", 2, "--audit-ms: ");
@@ -296,8 +296,9 @@ static void test_file(void **state)
 		{ "{\"machine-config\":{\"vcpu_count\":1,\"mem_size_mib\":0}}",
 		  "machine-config.mem_size_mib: 0 is not between" },
 		{ "{\"mayfly\":{\"memory\":{\"max_mib\":1}}}",
-		  "mayfly.memory.max_mib: not supported" },
-		{ "{\"mayfly\":{\"memory\":{\"slots\":1}}}", "mayfly.memory.slots: not supported" },
+		  "mayfly.memory.max_mib: 1 is not between" },
+		{ "{\"mayfly\":{\"memory\":{\"slots\":65}}}",
+		  "mayfly.memory.slots: 65 is not between" },
 		{ "{\"mayfly\":{\"devices\":{\"*\":{\"hang_ms\":3600001}}}}",
 		  "mayfly.devices.*.hang_ms: 3600001 is not between" },
 		{ "{\"mayfly\":{\"devices\":{\"console\":{\"storm_ms\":\"1\"}}}}",
