@@ -7,6 +7,8 @@
  * The worker is the only one that makes epochs, so that a change that lasts holds up other changes and
  * nothing else.
  */
+#include "hotplug/memory.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,22 +35,6 @@ const char *dimm_state_name(enum dimm_state state)
 	return names[state];
 }
 
-uint64_t memory_place(const struct mem_region *taken, uint32_t count, uint64_t from, uint64_t end,
-		      uint64_t bytes, uint64_t align)
-{
-	uint64_t at = (from + align - 1) / align * align;
-
-	for (uint32_t i = 0; i < count;) {
-		const struct mem_region *r = &taken[i++];
-
-		if (at < r->gpa + r->bytes && r->gpa < at + bytes) {
-			at = (r->gpa + r->bytes + align - 1) / align * align;
-			i = 0; /* they are in no order */
-		}
-	}
-	return at <= end && bytes <= end - at ? at : UINT64_MAX;
-}
-
 /* ---- the worker ---- */
 
 /* With the lock held. */
@@ -57,7 +43,7 @@ static struct dimm *due(struct memory *m)
 	for (uint32_t i = 0; i < MEMORY_DIMMS_MAX; i++) {
 		const enum dimm_state state = m->dimms[i].state;
 
-		if (state == DIMM_ADDING || state == DIMM_REMOVING)
+		if (state == DIMM_STATE_ADDING || state == DIMM_STATE_REMOVING)
 			return &m->dimms[i];
 	}
 	return NULL;
@@ -73,8 +59,12 @@ static void settle(struct memory *m, struct dimm *d, enum dimm_state state, int 
 	pthread_mutex_lock(&m->lock);
 	d->state = state;
 	d->ret = ret;
-	if (state == DIMM_PRESENT)
+	if (state == DIMM_STATE_PRESENT)
 		d->since_epoch = d->change.epoch;
+	if (state == DIMM_STATE_FREE) {
+		m->removal.change = d->change;
+		memcpy(m->removal.id, d->spec.id, sizeof(d->spec.id));
+	}
 	pthread_cond_broadcast(&m->changed);
 	pthread_mutex_unlock(&m->lock);
 }
@@ -86,18 +76,22 @@ static void carry_out(struct memory *m, struct dimm *d, bool removal)
 
 	if (removal) {
 		if (ret == 0) /* else the VM ends */
-			settle(m, d, DIMM_FREE, 0);
+			settle(m, d, DIMM_STATE_FREE, 0);
 		return;
 	}
 	if (ret != 0) {
-		settle(m, d, DIMM_FAILED, ret);
+		settle(m, d, DIMM_STATE_FAILED, ret);
 		return;
 	}
 	/* Present before the guest hears of it: it may eject it at once. */
-	settle(m, d, DIMM_PRESENT, 0);
+	settle(m, d, DIMM_STATE_PRESENT, 0);
 	ret = guest->insert(guest->ctx, slot_of(m, d), d->gpa, d->spec.bytes, d->spec.proximity);
 	if (ret != 0)
 		log_error("%s: the guest cannot be told: %s", d->spec.id, strerror(-ret));
+	pthread_mutex_lock(&m->lock);
+	d->told = true;
+	pthread_cond_broadcast(&m->changed);
+	pthread_mutex_unlock(&m->lock);
 }
 
 static void *worker(void *arg)
@@ -113,7 +107,7 @@ static void *worker(void *arg)
 			pthread_cond_wait(&m->changed, &m->lock);
 			continue;
 		}
-		const bool removal = d->state == DIMM_REMOVING;
+		const bool removal = d->state == DIMM_STATE_REMOVING;
 
 		pthread_mutex_unlock(&m->lock);
 		carry_out(m, d, removal);
@@ -146,7 +140,7 @@ int memory_create(struct memory **out, const struct memory_site *site)
 	return 0;
 }
 
-void memory_destroy(struct memory *m)
+void memory_end(struct memory *m)
 {
 	if (m == NULL)
 		return;
@@ -154,6 +148,13 @@ void memory_destroy(struct memory *m)
 	m->ending = true;
 	pthread_cond_broadcast(&m->changed);
 	pthread_mutex_unlock(&m->lock);
+}
+
+void memory_destroy(struct memory *m)
+{
+	if (m == NULL)
+		return;
+	memory_end(m);
 	pthread_join(m->thread, NULL);
 	pthread_cond_destroy(&m->changed);
 	pthread_mutex_destroy(&m->lock);
@@ -171,7 +172,7 @@ void memory_destroy(struct memory *m)
 static struct dimm *find(struct memory *m, const char *id)
 {
 	for (uint32_t i = 0; i < MEMORY_DIMMS_MAX; i++) {
-		if (m->dimms[i].state != DIMM_FREE && strcmp(m->dimms[i].spec.id, id) == 0)
+		if (m->dimms[i].state != DIMM_STATE_FREE && strcmp(m->dimms[i].spec.id, id) == 0)
 			return &m->dimms[i];
 	}
 	return NULL;
@@ -182,7 +183,7 @@ static uint64_t plugged(const struct memory *m)
 	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < MEMORY_DIMMS_MAX; i++) {
-		if (m->dimms[i].state != DIMM_FREE && m->dimms[i].state != DIMM_FAILED)
+		if (m->dimms[i].state != DIMM_STATE_FREE && m->dimms[i].state != DIMM_STATE_FAILED)
 			bytes += m->dimms[i].spec.bytes;
 	}
 	return bytes;
@@ -195,15 +196,17 @@ static int check_size(const struct memory *m, const struct dimm_spec *spec,
 {
 	const struct memory_site *s = &m->site;
 	const uint64_t page = memmap_page_bytes(spec->pages);
-	const uint64_t unit = page > s->block_bytes ? page : s->block_bytes;
+	const uint64_t unit = page > s->window.block_bytes ? page : s->window.block_bytes;
 	const uint64_t room = s->max_bytes - s->boot_bytes - plugged(m);
 
-	if (spec->bytes == 0 || spec->bytes % unit != 0)
-		REFUSE(error, EINVAL, "size_mib: must be a multiple of %llu", IN_MIB(unit));
 	if (s->max_bytes == s->boot_bytes)
 		REFUSE(error, EINVAL,
-		       "size_mib: this VM cannot grow: it was started without "
-		       "--memory ..,max=SIZE");
+		       "size_mib: this VM cannot grow: it was started without --memory ..,max=SIZE");
+	if (spec->bytes == 0 || spec->bytes % unit != 0)
+		REFUSE(error, EINVAL, "size_mib: must be a multiple of %llu", IN_MIB(unit));
+	if (spec->proximity >= s->nodes)
+		REFUSE(error, EINVAL,
+		       "proximity: the guest has %u NUMA nodes (--memory ..,nodes=N)", s->nodes);
 	if (spec->bytes > room)
 		REFUSE(error, EINVAL,
 		       "size_mib: no more than %llu MiB can be added: the maximum is %llu",
@@ -214,25 +217,30 @@ static int check_size(const struct memory *m, const struct dimm_spec *spec,
 static struct dimm *free_slot(struct memory *m)
 {
 	for (uint32_t i = 0; i < m->site.slots; i++) {
-		if (m->dimms[i].state == DIMM_FREE)
+		if (m->dimms[i].state == DIMM_STATE_FREE)
 			return &m->dimms[i];
 	}
 	return NULL;
 }
 
-static uint64_t place(const struct memory *m, const struct dimm_spec *spec)
+static int place(const struct memory *m, const struct dimm_spec *spec, uint64_t *gpa,
+		 struct option_error *error)
 {
 	struct mem_region taken[MEMORY_DIMMS_MAX];
-	const uint64_t page = memmap_page_bytes(spec->pages);
+	const char *what = "";
 	uint32_t n = 0;
+	int ret;
 
 	for (uint32_t i = 0; i < MEMORY_DIMMS_MAX; i++) {
-		if (m->dimms[i].state != DIMM_FREE)
+		if (m->dimms[i].state != DIMM_STATE_FREE)
 			taken[n++] = (struct mem_region){ .gpa = m->dimms[i].gpa,
 							  .bytes = m->dimms[i].spec.bytes };
 	}
-	return memory_place(taken, n, m->site.window_gpa, m->site.window_end, spec->bytes,
-			    page > m->site.block_bytes ? page : m->site.block_bytes);
+	ret = mem_window_place(&m->site.window, taken, n, spec->bytes,
+			       memmap_page_bytes(spec->pages), gpa, &what);
+	if (ret != 0)
+		snprintf(error->text, sizeof(error->text), "size_mib: %s", what);
+	return ret;
 }
 
 static int take_slot(struct memory *m, const struct dimm_spec *spec, struct dimm **out,
@@ -249,17 +257,24 @@ static int take_slot(struct memory *m, const struct dimm_spec *spec, struct dimm
 	d = free_slot(m);
 	if (d == NULL)
 		REFUSE(error, ENOSPC, "id: all %u slots are in use", m->site.slots);
-	gpa = place(m, spec);
-	if (gpa == UINT64_MAX)
-		REFUSE(error, ENOSPC, "size_mib: no range of addresses is long enough");
-	*d = (struct dimm){
-		.spec = *spec, .state = DIMM_ADDING, .serial = ++m->serials, .gpa = gpa, .what = ""
-	};
+	ret = place(m, spec, &gpa, error);
+	if (ret != 0)
+		return ret;
+	*d = (struct dimm){ .spec = *spec,
+			    .state = DIMM_STATE_ADDING,
+			    .serial = ++m->serials,
+			    .gpa = gpa,
+			    .what = "" };
 	*out = d;
 	return 0;
 }
 
 /* ---- for other threads ---- */
+
+static bool is_being_added(const struct dimm *d)
+{
+	return d->state == DIMM_STATE_ADDING || (d->state == DIMM_STATE_PRESENT && !d->told);
+}
 
 int memory_add_dimm(struct memory *m, const struct dimm_spec *spec, struct memory_change *change,
 		    struct option_error *error)
@@ -270,14 +285,14 @@ int memory_add_dimm(struct memory *m, const struct dimm_spec *spec, struct memor
 	pthread_mutex_lock(&m->lock);
 	ret = take_slot(m, spec, &d, error);
 	pthread_cond_broadcast(&m->changed);
-	while (ret == 0 && d->state == DIMM_ADDING && !m->ending)
+	while (ret == 0 && is_being_added(d) && !m->ending)
 		pthread_cond_wait(&m->changed, &m->lock);
-	if (ret == 0 && d->state == DIMM_FAILED) {
+	if (ret == 0 && d->state == DIMM_STATE_FAILED) {
 		ret = d->ret;
 		snprintf(error->text, sizeof(error->text), "%s: %s%s%s", spec->id, d->what,
 			 d->who[0] != '\0' ? ": " : "", d->who);
-		d->state = DIMM_FREE;
-	} else if (ret == 0 && d->state == DIMM_ADDING) {
+		d->state = DIMM_STATE_FREE;
+	} else if (ret == 0 && d->state == DIMM_STATE_ADDING) {
 		snprintf(error->text, sizeof(error->text), "the VM is ending");
 		ret = -ECANCELED;
 	} else if (ret == 0) {
@@ -295,16 +310,16 @@ static int await_removal(struct memory *m, struct dimm *d, uint32_t timeout_ms)
 	const uint64_t serial = d->serial;
 	int late = 0;
 
-	while (d->serial == serial && d->state != DIMM_FREE && !d->refused && !m->ending) {
+	while (d->serial == serial && d->state != DIMM_STATE_FREE && !d->refused && !m->ending) {
 		/* What was ejected goes, however long it takes. */
-		if (d->state == DIMM_REMOVING)
+		if (d->state == DIMM_STATE_REMOVING)
 			pthread_cond_wait(&m->changed, &m->lock);
 		else if (late != 0)
 			return -ETIMEDOUT;
 		else
 			late = pthread_cond_timedwait(&m->changed, &m->lock, &until);
 	}
-	if (d->serial != serial || d->state == DIMM_FREE)
+	if (d->serial != serial || d->state == DIMM_STATE_FREE)
 		return 0;
 	return d->refused ? -EPERM : -ECANCELED;
 }
@@ -316,12 +331,12 @@ static int ask(struct memory *m, const char *id, struct dimm **out, struct optio
 
 	if (d == NULL)
 		REFUSE(error, ENOENT, "%s: no such memory device", id);
-	if (d->state == DIMM_ADDING || d->state == DIMM_FAILED)
+	if (is_being_added(d) || d->state == DIMM_STATE_FAILED)
 		REFUSE(error, EBUSY, "%s: it is being added", id);
 	*out = d;
-	if (d->state == DIMM_REMOVING)
+	if (d->state == DIMM_STATE_REMOVING)
 		return 0; /* by the guest itself */
-	d->state = DIMM_ASKED;
+	d->state = DIMM_STATE_ASKED;
 	d->refused = false;
 	pthread_mutex_unlock(&m->lock);
 	ret = m->site.guest.ask_eject(m->site.guest.ctx, slot_of(m, d));
@@ -361,16 +376,38 @@ int memory_remove_dimm(struct memory *m, const char *id, uint32_t timeout_ms,
 	return ret;
 }
 
-static uint64_t resident(const struct memory *m, uint64_t gpa)
+static uint64_t resident(int fd)
 {
-	const struct box_memory *epoch = &m->site.map->epoch;
 	struct stat st;
 
-	for (uint32_t i = 0; i < epoch->map.count; i++) {
-		if (epoch->map.regions[i].gpa == gpa && fstat(epoch->fds[i], &st) == 0)
-			return (uint64_t)st.st_blocks * 512;
-	}
-	return 0;
+	return fstat(fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
+uint32_t memory_regions(struct memory *m, struct memory_region *regions)
+{
+	pthread_mutex_lock(&m->lock);
+	const struct box_memory *epoch = &m->site.map->epoch;
+	const uint32_t n = epoch->map.count;
+
+	for (uint32_t i = 0; i < n; i++)
+		regions[i] = (struct memory_region){ .gpa = epoch->map.regions[i].gpa,
+						     .bytes = epoch->map.regions[i].bytes,
+						     .page_bytes = epoch->page_bytes[i],
+						     .resident_bytes = resident(epoch->fds[i]) };
+	pthread_mutex_unlock(&m->lock);
+	return n;
+}
+
+void memory_last_removal(struct memory *m, struct memory_removal *removal)
+{
+	pthread_mutex_lock(&m->lock);
+	*removal = m->removal;
+	pthread_mutex_unlock(&m->lock);
+}
+
+const struct memory_site *memory_site(const struct memory *m)
+{
+	return &m->site;
 }
 
 uint32_t memory_epoch(struct memory *m)
@@ -390,16 +427,13 @@ uint32_t memory_dimms(struct memory *m, struct dimm_status *dimms)
 	for (uint32_t i = 0; i < MEMORY_DIMMS_MAX; i++) {
 		const struct dimm *d = &m->dimms[i];
 
-		if (d->state == DIMM_FREE)
+		if (d->state == DIMM_STATE_FREE)
 			continue;
 		dimms[n++] = (struct dimm_status){
 			.spec = d->spec,
 			.state = d->state,
 			.slot = i,
 			.gpa = d->gpa,
-			.resident_bytes = d->state == DIMM_PRESENT || d->state == DIMM_ASKED
-						  ? resident(m, d->gpa)
-						  : 0,
 			.since_epoch = d->since_epoch,
 			.refused = d->refused,
 			.guest_status = d->guest_status,
@@ -414,9 +448,9 @@ uint32_t memory_dimms(struct memory *m, struct dimm_status *dimms)
 void memory_ejected(struct memory *m, uint32_t slot)
 {
 	pthread_mutex_lock(&m->lock);
-	if (slot < MEMORY_DIMMS_MAX &&
-	    (m->dimms[slot].state == DIMM_PRESENT || m->dimms[slot].state == DIMM_ASKED)) {
-		m->dimms[slot].state = DIMM_REMOVING;
+	if (slot < MEMORY_DIMMS_MAX && (m->dimms[slot].state == DIMM_STATE_PRESENT ||
+					m->dimms[slot].state == DIMM_STATE_ASKED)) {
+		m->dimms[slot].state = DIMM_STATE_REMOVING;
 		pthread_cond_broadcast(&m->changed);
 	}
 	pthread_mutex_unlock(&m->lock);
@@ -425,14 +459,14 @@ void memory_ejected(struct memory *m, uint32_t slot)
 void memory_ost(struct memory *m, uint32_t slot, uint32_t event, uint32_t status)
 {
 	pthread_mutex_lock(&m->lock);
-	if (slot < MEMORY_DIMMS_MAX && m->dimms[slot].state != DIMM_FREE) {
+	if (slot < MEMORY_DIMMS_MAX && m->dimms[slot].state != DIMM_STATE_FREE) {
 		struct dimm *d = &m->dimms[slot];
 
 		d->guest_status = status;
-		if (d->state == DIMM_ASKED &&
+		if (d->state == DIMM_STATE_ASKED &&
 		    (event == SCI_EVENT_EJECT || event == OSPM_EVENT_EJECT) &&
 		    status != OST_SUCCESS && status != OST_IN_PROGRESS) {
-			d->state = DIMM_PRESENT;
+			d->state = DIMM_STATE_PRESENT;
 			d->refused = true;
 			pthread_cond_broadcast(&m->changed);
 		}
@@ -440,16 +474,12 @@ void memory_ost(struct memory *m, uint32_t slot, uint32_t event, uint32_t status
 	pthread_mutex_unlock(&m->lock);
 }
 
-void memory_reset(struct memory *m)
+void memory_forgotten(struct memory *m, uint32_t slot)
 {
 	pthread_mutex_lock(&m->lock);
-	for (uint32_t i = 0; i < MEMORY_DIMMS_MAX; i++) {
-		struct dimm *d = &m->dimms[i];
-
-		if (d->state != DIMM_ASKED)
-			continue;
-		d->state = DIMM_PRESENT;
-		d->refused = true;
+	if (slot < MEMORY_DIMMS_MAX && m->dimms[slot].state == DIMM_STATE_ASKED) {
+		m->dimms[slot].state = DIMM_STATE_PRESENT;
+		m->dimms[slot].refused = true;
 		pthread_cond_broadcast(&m->changed);
 	}
 	pthread_mutex_unlock(&m->lock);

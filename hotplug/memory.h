@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "core/box/epoch.h"
+#include "core/machine/mem_window.h"
 #include "core/machine/memmap.h"
 #include "core/machine/vm.h"
 #include "core/options.h"
@@ -32,7 +33,7 @@
 	X(REMOVING, "removing", "the guest has ejected it: the change has not ended")
 
 enum dimm_state {
-#define DIMM_STATE_ENUM(NAME, name, text) DIMM_##NAME,
+#define DIMM_STATE_ENUM(NAME, name, text) DIMM_STATE_##NAME,
 	DIMM_STATES(DIMM_STATE_ENUM)
 #undef DIMM_STATE_ENUM
 		DIMM_STATE_COUNT
@@ -66,10 +67,22 @@ struct dimm_status {
 	enum dimm_state state;
 	uint32_t slot;
 	uint64_t gpa;
-	uint64_t resident_bytes;
 	uint32_t since_epoch;  /* the first that has it */
 	bool refused;          /* the guest did not eject it when it was last asked .. */
 	uint32_t guest_status; /* .. or said otherwise how it went: _OST (ACPI 6.4 section 6.3.5) */
+};
+
+/* A range of the current map, boot RAM too. */
+struct memory_region {
+	uint64_t gpa, bytes;
+	uint64_t page_bytes;
+	uint64_t resident_bytes; /* that the host has given for it */
+};
+
+/* The last that was removed, and how that was proven; id "": none yet. */
+struct memory_removal {
+	char id[OPTION_ID_MAX + 1];
+	struct memory_change change;
 };
 
 /* What the guest sees of it; each is called without locks held. 0 or -errno. */
@@ -86,15 +99,18 @@ struct memory_site {
 	struct supervisor *sup;
 	struct memory_guest guest;
 	uint64_t boot_bytes, max_bytes; /* equal: nothing can be added */
-	uint64_t window_gpa, window_end;
-	uint64_t block_bytes; /* of the guest: what bases and sizes are multiples of */
+	struct mem_window window;       /* where they go; none: likewise */
+	enum mem_pages pages;           /* of what is added, where nothing else is said */
 	uint32_t slots;
+	uint32_t nodes; /* of the guest's proximity domains */
 };
 
 struct memory;
 
 /* Begins the thread. 0 or -errno. */
 int memory_create(struct memory **out, const struct memory_site *site);
+/* The VM is ending: who waits for a change is told (-ECANCELED), none is begun any more. */
+void memory_end(struct memory *memory);
 /* A change that goes on is ended as it is; the supervisor must still be there. */
 void memory_destroy(struct memory *memory);
 
@@ -112,16 +128,16 @@ int memory_remove_dimm(struct memory *memory, const char *id, uint32_t timeout_m
 uint32_t memory_epoch(struct memory *memory);
 /* Up to MEMORY_DIMMS_MAX; returns how many there are. */
 uint32_t memory_dimms(struct memory *memory, struct dimm_status *dimms);
+/* The current map: up to MEM_REGIONS_MAX; returns how many there are. */
+uint32_t memory_regions(struct memory *memory, struct memory_region *regions);
+void memory_last_removal(struct memory *memory, struct memory_removal *removal);
+/* What it was made with; never changes. */
+const struct memory_site *memory_site(const struct memory *memory);
 /* What the guest does with them; from a vCPU's thread, do not wait.  ejected: also without being asked.  ost:
  * source event and status as in _OST. */
 void memory_ejected(struct memory *memory, uint32_t slot);
 void memory_ost(struct memory *memory, uint32_t slot, uint32_t event, uint32_t status);
 /* The machine was reset: what the guest was asked it has forgotten. */
-void memory_reset(struct memory *memory);
-
-/* Where `bytes` fit between what is there (pure): the lowest multiple of `align` in [from, end) that overlaps
- * none of the regions; UINT64_MAX: nowhere. */
-uint64_t memory_place(const struct mem_region *taken, uint32_t count, uint64_t from, uint64_t end,
-		      uint64_t bytes, uint64_t align);
+void memory_forgotten(struct memory *memory, uint32_t slot);
 
 #endif

@@ -15,6 +15,7 @@ struct dimm {
 	uint64_t serial; /* of this life of the slot */
 	uint64_t gpa;
 	uint32_t since_epoch;
+	bool told; /* PRESENT: the guest was told of it; before, it cannot be asked */
 	bool refused;
 	uint32_t guest_status;
 	/* The worker's, until the state says that it is done. */
@@ -32,6 +33,7 @@ struct memory {
 	bool ending;
 	uint64_t serials;
 	struct dimm dimms[MEMORY_DIMMS_MAX];
+	struct memory_removal removal;
 	struct box_memory next, over; /* the worker's */
 };
 

@@ -11,6 +11,7 @@
  *   autopsies.c  what is kept of the fenced
  *   events.c     GET /events
  *   faults.c     faults, injected
+ *   memory.c     memory that comes and goes
  *   metrics.c    GET /metrics
  */
 #ifndef MAYFLY_CORE_API_INTERNAL_H
@@ -97,6 +98,7 @@ api_handler api_get_devices, api_get_device, api_replace_device, api_revive_devi
 api_handler api_get_autopsies, api_get_autopsy;
 api_handler api_get_events, api_inject_fault;
 api_handler api_get_metrics;
+api_handler api_get_memory, api_post_dimm, api_delete_dimm;
 api_handler api_put_section, api_patch_section, api_get_section, api_put_logger, api_get_config;
 
 /* Prometheus text, malloc()ed; NULL: out of memory. */

@@ -155,10 +155,9 @@ static int begin(void **state)
 					  .guest = { guest_insert, guest_asked, NULL },
 					  .boot_bytes = BOOT,
 					  .max_bytes = BOOT + 8 * BLOCK,
-					  .window_gpa = WINDOW,
-					  .window_end = WINDOW + 16 * BLOCK,
-					  .block_bytes = BLOCK,
-					  .slots = 4 };
+					  .window = { WINDOW, WINDOW + 16 * BLOCK, BLOCK },
+					  .slots = 4,
+					  .nodes = 1 };
 	const char *what;
 
 	(void)state;
@@ -227,7 +226,7 @@ static void test_order(void **state)
 	assert_int_equal(map_of_kvm, 2);
 	assert_int_equal(map_of_boxes, 2);
 	assert_int_equal(memory_dimms(memory, status), 1);
-	assert_int_equal(status[0].state, DIMM_PRESENT);
+	assert_int_equal(status[0].state, DIMM_STATE_PRESENT);
 	assert_int_equal(status[0].gpa, WINDOW);
 	assert_int_equal(status[0].since_epoch, 2);
 	assert_int_equal(descriptors(), before + 1);
@@ -352,6 +351,10 @@ static void test_refused(void **state)
 		assert_non_null(strstr(error.text, cases[i].text));
 		assert_int_equal(descriptors(), before);
 	}
+	wrong.proximity = 1;
+	assert_int_equal(memory_add_dimm(memory, &wrong, &change, &error), -EINVAL);
+	assert_non_null(strstr(error.text, "proximity: the guest has 1 NUMA nodes"));
+	wrong.proximity = 0;
 	wrong.node = 1000;
 	assert_int_equal(memory_add_dimm(memory, &wrong, &change, &error), -ENOTSUP);
 	assert_non_null(strstr(error.text, "x: memory: no such NUMA node"));
@@ -384,9 +387,6 @@ static void test_places(void **state)
 
 		assert_int_equal(status[i].gpa, WINDOW + at * BLOCK);
 	}
-	assert_int_equal(memory_place(NULL, 0, 1, 10, 5, 4), 4);
-	assert_true(memory_place(NULL, 0, 1, 8, 5, 4) == UINT64_MAX);
-	assert_true(memory_place(NULL, 0, 1, 2, 5, 4) == UINT64_MAX);
 }
 
 /* ---- the guest ---- */
@@ -403,15 +403,17 @@ static void test_guest_refuses(void **state)
 	assert_non_null(strstr(error.text, "_OST status 130"));
 	assert_said("ask ");
 	assert_int_equal(memory_dimms(memory, status), 1);
-	assert_int_equal(status[0].state, DIMM_PRESENT);
+	assert_int_equal(status[0].state, DIMM_STATE_PRESENT);
 	assert_true(status[0].refused);
 	ejects_at_once = 2; /* silent, and then it ejects after all */
 	assert_int_equal(take_away("d0"), -ETIMEDOUT);
 	assert_int_equal(memory_dimms(memory, status), 1);
-	assert_int_equal(status[0].state, DIMM_ASKED);
-	memory_reset(memory); /* it has forgotten */
+	assert_int_equal(status[0].state, DIMM_STATE_ASKED);
+	memory_forgotten(memory, 0);
+	memory_forgotten(memory, 1);
+	memory_forgotten(memory, 1000);
 	assert_int_equal(memory_dimms(memory, status), 1);
-	assert_int_equal(status[0].state, DIMM_PRESENT);
+	assert_int_equal(status[0].state, DIMM_STATE_PRESENT);
 	assert_said("ask ");
 	ejects_at_once = 0;
 	assert_int_equal(take_away("d0"), 0);
@@ -432,7 +434,7 @@ static void test_guest_ejects(void **state)
 	memory_ost(memory, 1000, SCI_EVENT_EJECT, 0x80);
 	memory_ost(memory, 0, SCI_EVENT_EJECT, 0x80); /* it was not asked */
 	assert_int_equal(memory_dimms(memory, status), 1);
-	assert_int_equal(status[0].state, DIMM_PRESENT);
+	assert_int_equal(status[0].state, DIMM_STATE_PRESENT);
 	memory_ejected(memory, 0);
 	memory_ejected(memory, 0);
 	assert_said("prepare moved slot gone ");
