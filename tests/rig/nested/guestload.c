@@ -5,6 +5,7 @@
  *
  *   guestload run DIRS SECONDS WRITERS HAMMERS [DEVICE]   until DEVICE begins with "stop", or SECONDS
  *   guestload check DIR                          verifies what a run left behind
+ *   guestload memory MIB FILE                    fills so much memory, writes and reads FILE from there
  *
  * DIRS are folders with commas between, each on a disk of its own: workers take them in turn.
  *
@@ -556,12 +557,69 @@ static int check(const char *path)
 	return summary(&s);
 }
 
+/* ---- memory ---- */
+
+#define MEMORY_WRITER 1000u
+#define MEMORY_DISK_BLOCKS 4096u /* of it go to the disk and come back */
+
+static uint64_t memory_wrong(const struct block *memory, unsigned int blocks)
+{
+	uint64_t wrong = 0;
+
+	for (unsigned int i = 0; i < blocks; i++)
+		wrong += !block_holds(&memory[i], MEMORY_WRITER, 1, i, blocks);
+	return wrong;
+}
+
+/* The last of it, by requests whose buffers it is itself. 0 or an error number. */
+static int memory_to_disk(struct block *memory, unsigned int blocks, const char *path)
+{
+	const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT, 0600);
+	int ret = fd < 0 ? errno : 0;
+
+	for (unsigned int at = 0; at < MEMORY_DISK_BLOCKS && ret == 0; at += CHUNK_BLOCKS) {
+		struct block *chunk = &memory[blocks - MEMORY_DISK_BLOCKS + at];
+
+		ret = transferred(pwrite(fd, chunk, CHUNK_BLOCKS * BLOCK, (off_t)at * BLOCK),
+				  CHUNK_BLOCKS);
+		memset(chunk, 0, CHUNK_BLOCKS * BLOCK);
+		if (ret == 0)
+			ret = transferred(pread(fd, chunk, CHUNK_BLOCKS * BLOCK, (off_t)at * BLOCK),
+					  CHUNK_BLOCKS);
+	}
+	if (fd >= 0)
+		close(fd);
+	unlink(path);
+	return ret;
+}
+
+static int memory(unsigned int mib, const char *path)
+{
+	const unsigned int blocks = mib * (1048576 / BLOCK);
+	struct block *memory = buffer_make(blocks);
+	uint64_t wrong;
+	int ret;
+
+	for (unsigned int i = 0; i < blocks; i++)
+		block_make(&memory[i], MEMORY_WRITER, 1, i, blocks);
+	ret = memory_to_disk(memory, blocks, path);
+	if (ret != 0)
+		printf("guestload: %s: %s\n", path, strerror(ret));
+	wrong = memory_wrong(memory, blocks);
+	printf("DEMO-GUEST: memory mib=%u wrong=%" PRIu64 " disk=%s\n", mib, wrong,
+	       ret == 0 ? "ok" : "errors");
+	return ret != 0 || wrong != 0;
+}
+
 int main(int argc, char **argv)
 {
 	if ((argc == 6 || argc == 7) && strcmp(argv[1], "run") == 0)
 		return run(argv + 2);
 	if (argc == 3 && strcmp(argv[1], "check") == 0)
 		return check(argv[2]);
-	fprintf(stderr, "usage: guestload run DIRS SECONDS WRITERS HAMMERS [DEVICE] | check DIR\n");
+	if (argc == 4 && strcmp(argv[1], "memory") == 0)
+		return memory((unsigned int)atoi(argv[2]), argv[3]);
+	fprintf(stderr, "usage: guestload run DIRS SECONDS WRITERS HAMMERS [DEVICE] | check DIR | "
+			"memory MIB FILE\n");
 	return 2;
 }
