@@ -144,7 +144,8 @@ static void write_all(struct metrics *m, struct vmm *vmm)
 	for (uint32_t i = 0; i < m->count; i++)
 		device_status(m->infos[i].dev, &m->status[i]);
 	family(m, "mayfly_epoch", "gauge", "The epoch of guest memory; 0: the VM was not started.");
-	fprintf(m->out, "mayfly_epoch %u\n", vmm_memory(vmm) != NULL ? memory_epoch(vmm_memory(vmm)) : 0);
+	fprintf(m->out, "mayfly_epoch %u\n",
+		vmm_memory(vmm) != NULL ? memory_epoch(vmm_memory(vmm)) : 0);
 	replacements(m);
 	deaths(m);
 	times(m);

@@ -276,6 +276,10 @@ static void device_do_finish(struct device *dev)
 	loop_arm(dev->sup->loop, &dev->respawn,
 		 now_ns() + (reaped ? 0 : REFILL_LATEST_MS) * NS_PER_MS);
 	evidence_retire(dev);
+	/* One that was made for another memory map while this one started is not heard of again, and a
+	 * request may wait for it. */
+	if (device_standby_ready(dev))
+		device_raise(dev, DEVICE_EV_READY);
 }
 
 void device_condemn_active(struct device *dev)

@@ -156,7 +156,7 @@ struct box_cell {
 	X(SETTLE, "answer a request that waited for a fresh standby")                              \
 	X(REFUSE, "not in this state: EBUSY")                                                      \
 	X(QUIESCE, "the waiting request begins: quiesce every box")                                \
-	X(FINISH, "the replacement is done: retire the old, report, refill")                       \
+	X(FINISH, "the replacement is done: retire the old, report, refill; READY if it is")       \
 	X(CONDEMN, "fence every box of the active generation; raise FENCED if there is none")      \
 	X(RECOVER, "count the death; CONDEMN")                                                     \
 	X(SUCCEED, "raise EXHAUSTED if the budget is spent, READY if the standby is ready")        \

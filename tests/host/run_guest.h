@@ -20,8 +20,9 @@
 #define RUN_GUEST_ECHO "e"    /* "hello\n", then what comes goes back; button: "B", powers off */
 #define RUN_GUEST_DRIVER "v"  /* the same after it has started the rng, the only PCI device */
 #define RUN_GUEST_FLOOD "f"   /* a to z, without end */
-#define RUN_GUEST_GIVES "m"   /* "I" for a DIMM that comes, "E" when asked to eject it, which it does */
-#define RUN_GUEST_KEEPS "n"   /* the same, but "R", and it refuses */
+#define RUN_GUEST_GIVES                                                                            \
+	"m" /* "I" for a DIMM that comes, "E" when asked to eject it, which it does */
+#define RUN_GUEST_KEEPS "n" /* the same, but "R", and it refuses */
 
 extern const uint8_t run_guest[], run_guest_end[];
 

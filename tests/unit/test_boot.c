@@ -41,8 +41,7 @@ struct world {
 static void set_memory(struct world *w, uint64_t bytes)
 {
 	w->mm.boot = (struct mem_map){ .epoch = 1, .count = 1 };
-	w->mm.boot.regions[0] =
-		(struct mem_region){ 0, bytes, (uint64_t)(uintptr_t)w->raw + 4096 };
+	w->mm.boot.regions[0] = (struct mem_region){ 0, bytes, (uint64_t)(uintptr_t)w->raw + 4096 };
 }
 
 static struct world *world_make(bool elf)
