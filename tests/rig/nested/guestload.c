@@ -41,7 +41,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BLOCK 4096u
+#include "tests/rig/nested/guestblock.h"
+
 #define CHUNK_BLOCKS 32u /* the largest single write or read */
 #define FILE_BLOCKS 256u /* the largest file */
 #define HAMMER_BLOCKS 256u
@@ -49,22 +50,11 @@
 #define SECTOR_WORDS 64u
 #define WORKERS_MAX 64
 #define OTHERS 3u /* workers that use other devices */
-#define MAGIC 0x6d6179666c793031ull
 #define DIR_BYTES 256
 #define RNG_BYTES 512
 #define RNG_PAUSE_MS 20
 #define CONSOLE_PAUSE_MS 100
 #define SERIAL_PAUSE_MS 500
-
-struct block {
-	uint64_t magic;
-	uint64_t writer;
-	uint64_t round;
-	uint64_t number;
-	uint64_t blocks; /* of the file */
-	uint64_t body[BLOCK / 8 - 5];
-};
-_Static_assert(sizeof(struct block) == BLOCK, "a block is a block");
 
 struct counters { /* of one worker; in memory shared with the parent */
 	uint64_t files, bytes, verified, errors, hammered, rng_bytes, ticks;
@@ -93,47 +83,6 @@ static void pause_ms(unsigned int ms)
 	const struct timespec t = { ms / 1000, (long)(ms % 1000) * 1000000 };
 
 	nanosleep(&t, NULL);
-}
-
-static uint64_t mix(uint64_t x)
-{
-	x ^= x >> 33;
-	x *= 0xff51afd7ed558ccdull;
-	x ^= x >> 33;
-	x *= 0xc4ceb9fe1a85ec53ull;
-	return x ^ (x >> 33);
-}
-
-/* ---- blocks ---- */
-
-static void block_make(struct block *b, uint64_t writer, uint64_t round, uint64_t n,
-		       uint64_t blocks)
-{
-	const uint64_t step = mix(writer << 48 ^ round << 16 ^ n) | 1;
-	uint64_t word = step;
-
-	*b = (struct block){ MAGIC, writer, round, n, blocks, { 0 } };
-	for (size_t i = 0; i < sizeof(b->body) / sizeof(b->body[0]); i++, word += step)
-		b->body[i] = word;
-}
-
-static bool block_holds(const struct block *b, uint64_t writer, uint64_t round, uint64_t n,
-			uint64_t blocks)
-{
-	struct block want;
-
-	block_make(&want, writer, round, n, blocks);
-	return memcmp(b, &want, sizeof(want)) == 0;
-}
-
-static struct block *buffer_make(unsigned int blocks)
-{
-	void *p = mmap(NULL, (size_t)blocks * BLOCK, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	if (p == MAP_FAILED)
-		abort();
-	return p;
 }
 
 /* ---- writers ---- */
