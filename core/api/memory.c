@@ -65,23 +65,29 @@ static void add_times(json_t *object, const struct memory_change *c)
 	json_decref(times);
 }
 
+static void add_mapping(json_t *list, const struct vmm_device_info *info, uint32_t since_epoch)
+{
+	cleanup_free struct device_status *s = malloc(sizeof(*s));
+
+	if (s == NULL)
+		return;
+	device_status(info->dev, s);
+	if (s->maps && s->pid != 0 && s->epoch >= since_epoch)
+		json_array_append_new(list, json_pack("{s:s, s:I, s:i, s:i}", "device", info->id,
+						      "generation", (json_int_t)s->generation,
+						      "epoch", s->epoch, "pid", s->pid));
+}
+
 /* Those whose processes are of an epoch that has it: it is in the map of all of them. */
 static json_t *mapped_by(const struct api_call *call, uint32_t since_epoch)
 {
 	struct vmm_device_info infos[API_DEVICES_MAX];
 	const uint32_t n = vmm_devices(call->vmm, infos, API_DEVICES_MAX);
-	cleanup_free struct device_status *s = malloc(sizeof(*s));
 	json_t *list = json_array();
 
 	CHECK(n <= API_DEVICES_MAX);
-	for (uint32_t i = 0; i < n && s != NULL; i++) {
-		device_status(infos[i].dev, s);
-		if (s->maps && s->pid != 0 && s->epoch >= since_epoch)
-			json_array_append_new(list, json_pack("{s:s, s:I, s:i, s:i}", "device",
-							      infos[i].id, "generation",
-							      (json_int_t)s->generation, "epoch",
-							      s->epoch, "pid", s->pid));
-	}
+	for (uint32_t i = 0; i < n; i++)
+		add_mapping(list, &infos[i], since_epoch);
 	return list;
 }
 
