@@ -18,6 +18,11 @@ demo-hotplug: deps ## the same guest, which gets memory and gives it back under 
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)tests/rig/nested/demo.sh hotplug
 
+.PHONY: check-dimms
+check-dimms: deps ## DIMMs of a stock kernel come and go, in the nested rig
+	$(Q)$(MAKE) --no-print-directory all $(O)/tests/host/test_dimm_guest
+	$(Q)tests/rig/nested/dimms.sh
+
 .PHONY: check-pvh
 check-pvh: deps ## boot a stock kernel by the PVH protocol, in the nested rig (PVH_CPUS=2)
 	$(Q)$(MAKE) --no-print-directory all

@@ -19,12 +19,12 @@
 
 /* Memory that the guest has or may get, as the SRAT says it (section 5.2.16.2). */
 struct acpi_range {
-	uint64_t gpa, bytes; /* bytes 0: says only that there is such a domain */
-	uint32_t node;       /* proximity domain; those from 0 on, without a gap */
-	bool hotplug;        /* not there at boot */
+	uint64_t gpa, bytes;
+	uint32_t node; /* proximity domain; those from 0 on, without a gap */
+	bool hotplug;  /* not there at boot */
 };
 
-#define ACPI_RANGES_MAX (2 + LAYOUT_NODES_MAX)
+#define ACPI_RANGES_MAX (2 + LAYOUT_NODES_MAX) /* boot RAM, the window's shares */
 
 struct acpi_config {
 	uint32_t cpus; /* 1 .. LAYOUT_CPUS_MAX; all in domain 0 */

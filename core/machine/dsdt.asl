@@ -254,6 +254,7 @@ DefinitionBlock ("", "DSDT", 2, "MAYFLY", "MAYFLYVM", 1)
 			Name (_SEG, 0)
 			Name (_BBN, 0)
 			Name (_UID, 0)
+			Name (_PXM, 0)
 			Name (_CRS, ResourceTemplate ()
 			{
 				WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,

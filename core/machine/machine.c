@@ -13,6 +13,8 @@
 
 #include "core/cc.h"
 
+#define SHARE_ALIGN (128ull << 20) /* of a window of 2 GiB or more */
+
 static void machine_ended(void *ctx, enum guest_end end)
 {
 	struct machine *m = ctx;
@@ -113,8 +115,30 @@ void machine_destroy(struct machine *m)
 	m->mmio = m->ports = NULL;
 }
 
-/* Boot RAM and the window are domain 0's; of the others the guest has to know that they exist, or it takes
- * a DIMM of theirs for one of domain 0. */
+static void add_range(struct acpi_config *acpi, struct acpi_range range)
+{
+	acpi->ranges[acpi->range_count++] = range;
+}
+
+/* The window, a share for each domain: the guest has to know of a domain, or it takes a DIMM of it for one
+ * of another.  Where a DIMM lies says nothing, its _PXM does.  (An empty share makes Linux complain.) */
+static void add_shares(struct acpi_config *acpi, const struct machine *m)
+{
+	const uint32_t nodes = m->config.room.nodes ? m->config.room.nodes : 1;
+	const uint64_t share = (m->window.end - m->window.base) / nodes & ~(SHARE_ALIGN - 1);
+
+	for (uint32_t node = 0; node < nodes; node++) {
+		const uint64_t gpa = m->window.base + node * share;
+
+		add_range(acpi, (struct acpi_range){
+					.gpa = gpa,
+					.bytes = node + 1 < nodes ? share : m->window.end - gpa,
+					.node = node,
+					.hotplug = true });
+	}
+}
+
+/* Boot RAM is domain 0's. */
 static struct acpi_config acpi_config(const struct machine *m)
 {
 	const uint64_t bytes = m->config.memory.bytes;
@@ -124,16 +148,11 @@ static struct acpi_config acpi_config(const struct machine *m)
 	_Static_assert(LAYOUT_NODES_MAX == 8, "said in a message");
 	if (m->window.end == 0)
 		return acpi;
-	acpi.ranges[acpi.range_count++] = (struct acpi_range){ .bytes = low };
+	add_range(&acpi, (struct acpi_range){ .bytes = low });
 	if (bytes > low)
-		acpi.ranges[acpi.range_count++] =
-			(struct acpi_range){ .gpa = LAYOUT_RAM_HIGH, .bytes = bytes - low };
-	acpi.ranges[acpi.range_count++] = (struct acpi_range){
-		.gpa = m->window.base, .bytes = m->window.end - m->window.base, .hotplug = true
-	};
-	for (uint32_t node = 1; node < m->config.room.nodes; node++)
-		acpi.ranges[acpi.range_count++] =
-			(struct acpi_range){ .gpa = m->window.end, .node = node, .hotplug = true };
+		add_range(&acpi,
+			  (struct acpi_range){ .gpa = LAYOUT_RAM_HIGH, .bytes = bytes - low });
+	add_shares(&acpi, m);
 	return acpi;
 }
 
