@@ -230,6 +230,7 @@ static void test_losses(void **state)
 		regions[i] = (struct mem_region){ .gpa = place(&w, regions, i, bytes, page),
 						  .bytes = bytes };
 	}
+	assert_true(regions[slots - 1].gpa + GIB <= w.end);
 }
 
 int main(void)
