@@ -5,7 +5,8 @@
  * does with the slots in between.  A model that is a few lines a step says what must be there:
  *
  *   each register reads as the model has it, each slot is as the model has it
- *   the GED's line is up while an event has not been read, and only then
+ *   the GED's line is up while an event has not been read, and only then; when it goes up, what it
+ *   is about is there to be seen
  *   a hook is called when the model says so, for that slot, and at most once a question
  *   after a look at the GED and through the slots no event is left
  */
@@ -46,11 +47,22 @@ static struct told told;
 static bool line;
 static int fail_line;
 
+static void check_events(void)
+{
+	struct acpi_dimm d;
+
+	for (uint32_t i = 0; i < LAYOUT_DIMMS_MAX; i++)
+		FUZZ_CHECK(acpi_memory_get(&memory, i, &d) == 0 &&
+			   d.events == model.dimms[i].events);
+}
+
 /* KVM. */
 // cppcheck-suppress constParameter // as its header has it
 int vm_line(struct vm *vm, uint32_t gsi, bool up)
 {
 	FUZZ_CHECK(vm == &machine_vm && gsi == LAYOUT_GSI_GED);
+	if (up) /* the model goes first */
+		check_events();
 	line = up;
 	return fail_line;
 }
