@@ -480,7 +480,7 @@ static void test_words(void **state)
 	assert_non_null(strstr(acpi_ost_text(3, 0xdeadbeef), "does not know"));
 }
 
-#define RACE_ROUNDS 4000u
+#define RACE_ROUNDS 400u
 
 struct race {
 	struct slots *s;
