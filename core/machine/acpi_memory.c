@@ -11,11 +11,6 @@
  *
  * An ejection empties the slot within the write itself: Linux looks at _STA directly after _EJ0, and says
  * "Eject incomplete" of a device that is enabled still.
- *
- * A slot that is filled while the guest boots can be found by its first look at _STA.  Linux would then
- * answer the event that follows with a failure ("Already enumerated").  But it evaluates _CRS for no other
- * reason than that it takes the device: the base of a slot that is read while its insertion has not been
- * told says that there is no need to tell it.
  */
 #include "core/machine/acpi_memory.h"
 
@@ -101,17 +96,12 @@ static struct acpi_dimm *dimm_at(struct acpi_memory *memory, uint32_t slot)
 
 /* ---- the guest's side; with the lock ---- */
 
-static uint32_t read_register(struct acpi_dimm *dimm, uint64_t reg)
+static uint32_t read_register(const struct acpi_dimm *dimm, uint64_t reg)
 {
 	switch (reg) {
 	case DIMM_REG_STATE:
 		return (dimm->present ? DIMM_PRESENT : 0) | dimm->events;
 	case DIMM_REG_BASE:
-		if (dimm->present &&
-		    (dimm->insert.is == DIMM_ANSWER_NONE || (dimm->events & DIMM_INSERTED))) {
-			dimm->events &= ~DIMM_INSERTED;
-			dimm->insert = (struct dimm_said){ .is = DIMM_ANSWER_FOUND };
-		}
 		return (uint32_t)dimm->gpa;
 	case DIMM_REG_BASE + REG_BYTES:
 		return (uint32_t)(dimm->gpa >> 32);
@@ -203,7 +193,7 @@ static uint64_t memory_read(void *ctx, uint64_t offset, uint32_t size)
 	if (!is_register(offset, size))
 		return 0;
 	pthread_mutex_lock(&memory->lock);
-	struct acpi_dimm *dimm = dimm_at(memory, memory->selected);
+	const struct acpi_dimm *dimm = dimm_at(memory, memory->selected);
 
 	if (offset == DIMM_REG_SELECT)
 		value = memory->selected;

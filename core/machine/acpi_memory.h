@@ -23,11 +23,10 @@
 
 /* What the guest made of what it was asked: NAME, word for the API. */
 #define DIMM_ANSWERS(X)                                                                            \
-	X(NONE, "none")       /* it was not asked, or has been reset since */                      \
+	X(NONE, "none")       /* it was not asked, or was reset since: it finds what is there */   \
 	X(WAITED, "waiting")  /* it has not answered */                                            \
 	X(OK, "ok")           /* it uses it; it has ejected it */                                  \
-	X(REFUSED, "refused") /* says `status` */                                                  \
-	X(FOUND, "found")     /* insertion: it came upon it at its boot, and says nothing of it */
+	X(REFUSED, "refused") /* says `status` */
 
 enum dimm_answer {
 #define DIMM_ANSWER_ENUM(NAME, word) DIMM_ANSWER_##NAME,
@@ -51,7 +50,11 @@ struct acpi_dimm {
 	uint32_t ost_event, ost_status;
 };
 
-/* Called without locks, from the vCPU's thread whose access it is; forgotten() from whoever resets.
+/* That the guest refused an insertion does not say that it leaves the range alone: ejected() says so and nothing
+ * else does.  (Versions of Linux that
+ * say "Already enumerated" refuse the event of a DIMM that they came upon by themselves at boot.)
+ *
+ * Called without locks, from the vCPU's thread whose access it is; forgotten() from whoever resets.
  * Must not wait.  Any may be NULL.  However much a guest writes, there is at most one ejected() for each
  * insertion, and one ost() for each insertion and each request. */
 struct acpi_memory_hooks {

@@ -106,7 +106,7 @@ static struct acpi_dimm *model_dimm(void)
 
 static uint32_t model_read(uint32_t reg)
 {
-	struct acpi_dimm *d = model_dimm();
+	const struct acpi_dimm *d = model_dimm();
 	const uint64_t parts[] = { 0, d ? d->gpa : 0, d ? d->bytes : 0, d ? d->node : 0, 0 };
 
 	if (reg == DIMM_REG_SELECT)
@@ -115,11 +115,6 @@ static uint32_t model_read(uint32_t reg)
 		return 0;
 	if (reg == DIMM_REG_STATE)
 		return DIMM_PRESENT | d->events;
-	if (reg == DIMM_REG_BASE &&
-	    (d->insert.is == DIMM_ANSWER_NONE || (d->events & DIMM_INSERTED))) {
-		d->events &= ~DIMM_INSERTED;
-		d->insert = (struct dimm_said){ .is = DIMM_ANSWER_FOUND };
-	}
 	return (uint32_t)(parts[reg / 8] >> (reg % 8 * 8));
 }
 
