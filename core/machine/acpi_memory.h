@@ -50,9 +50,8 @@ struct acpi_dimm {
 	uint32_t ost_event, ost_status;
 };
 
-/* That the guest refused an insertion does not say that it leaves the range alone: ejected() says so and nothing
- * else does.  (Versions of Linux that
- * say "Already enumerated" refuse the event of a DIMM that they came upon by themselves at boot.)
+/* That the guest refused an insertion does not say that it leaves the range alone: only ejected() does.
+ * (A Linux that says "Already enumerated" refuses the event of a DIMM that it came upon by itself at boot.)
  *
  * Called without locks, from the vCPU's thread whose access it is; forgotten() from whoever resets.
  * Must not wait.  Any may be NULL.  However much a guest writes, there is at most one ejected() for each
