@@ -202,14 +202,47 @@ static json_t *node_give(const struct config_field *f, const void *field)
 }
 
 static const struct config_type node = { node_take, node_give };
+
+static int max_take(const struct config_field *f, const json_t *value, void *field,
+		    struct option_error *error)
+{
+	return config_mib.take(f, value, field, error);
+}
+
+/* None is not 0: that could not be given. */
+static json_t *max_give(const struct config_field *f, const void *field)
+{
+	return *(const uint64_t *)field != 0 ? config_mib.give(f, field) : NULL;
+}
+
+static const struct config_type max_mib = { max_take, max_give };
 static const struct config_field memory_fields[] = {
 	{ .key = "pages", .type = &config_choice, RUN(memory.pages), .names = page_names },
 	{ .key = "node",
 	  .type = &node,
 	  .offset = offsetof(struct run_options, memory),
 	  .max = RUN_NODE_MAX },
-	REFUSED("max_mib"),
-	REFUSED("slots"),
+	{ .key = "prealloc", .type = &config_bool, RUN(memory.prealloc) },
+	{ .key = "max_mib",
+	  .type = &max_mib,
+	  RUN(memory.max_bytes),
+	  .min = RUN_MEMORY_MIN >> 20,
+	  .max = RUN_MEMORY_MAX >> 20 },
+	{ .key = "slots",
+	  .type = &config_number,
+	  RUN(memory.slots),
+	  .min = 1,
+	  .max = RUN_SLOTS_MAX },
+	{ .key = "nodes",
+	  .type = &config_number,
+	  RUN(memory.nodes),
+	  .min = 1,
+	  .max = RUN_NODES_MAX },
+	{ .key = "nodes",
+	  .type = &config_number,
+	  RUN(memory.nodes),
+	  .min = 1,
+	  .max = RUN_NODES_MAX },
 };
 static const struct config_table memory_table = TABLE(memory_fields, NULL);
 

@@ -21,6 +21,7 @@
 	X(RELAY, "relay", "takes a guest's output to where it leads")                              \
 	X(API, "api", "HTTP and JSON of whoever may connect")                                      \
 	X(HAND, "hand", "the same where faults may be injected (--allow-faults)")                  \
+	X(MEMORY, "memory", "makes and ends memory epochs")                                        \
 	X(MAIN, "main", "the loop, once the guest runs: relays, schedules, resets, the end")
 
 enum confine_role {

@@ -28,7 +28,7 @@
 #define R(NAME) (1u << CONFINE_##NAME)
 #define ALL ((1u << CONFINE_ROLE_COUNT) - 1)
 #define APIS (R(API) | R(HAND))
-#define FILES (R(SUPERVISOR) | R(CORONER) | APIS | R(MAIN)) /* who opens any */
+#define FILES (R(SUPERVISOR) | R(CORONER) | APIS | R(MEMORY) | R(MAIN)) /* who opens any */
 
 #define CALL(name, roles_)                                                                         \
 	{                                                                                          \
@@ -103,7 +103,8 @@ const struct confine_rule confine_rules[] = {
 	IOCTL(KVM_IRQFD, R(VCPU) | R(MAIN)),
 	IOCTL(KVM_IOEVENTFD, R(VCPU) | R(MAIN)),
 	IOCTL(KVM_SET_GSI_ROUTING, R(VCPU) | R(MAIN)),
-	IOCTL(KVM_IRQ_LINE, R(VCPU) | R(MAIN) | APIS), /* the power button is the API's */
+	/* The power button is the API's, that memory has come is told by who made it. */
+	IOCTL(KVM_IRQ_LINE, R(VCPU) | R(MAIN) | R(MEMORY) | APIS),
 	IOCTL(KVM_KVMCLOCK_CTRL, APIS | R(MAIN)),
 
 	/* A reset of the machine gives vCPUs and interrupt controllers the state of power-on. */
@@ -118,9 +119,13 @@ const struct confine_rule confine_rules[] = {
 	IOCTL(KVM_SET_MP_STATE, R(MAIN)),
 	IOCTL(KVM_SET_IRQCHIP, R(MAIN)),
 	CALL(pread64, R(MAIN) | R(SUPERVISOR) | APIS), /* the kernel's file again; /proc; autopsies */
-	CALL(fallocate, R(MAIN)), /* guest memory begins anew */
+	CALL(fallocate, R(MAIN) | R(MEMORY)), /* guest memory begins anew, or goes */
 	/* A balloon's pages go back to the host; no other way to call it can grow, move or fill anything. */
 	WITH(fallocate, R(SUPERVISOR), 1, WHOLE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
+
+	/* Guest memory that is added comes from a host's node, and is a slot of KVM's. */
+	CALL(mbind, R(MEMORY)),
+	IOCTL(KVM_SET_USER_MEMORY_REGION, R(MEMORY)),
 
 	/* Event loops. */
 	CALL(epoll_pwait2, R(SUPERVISOR) | R(MAIN)),
@@ -132,8 +137,8 @@ const struct confine_rule confine_rules[] = {
 	CALL(sendto, R(SUPERVISOR) | APIS | R(MAIN)),
 	CALL(recvfrom, R(SUPERVISOR) | APIS | R(MAIN)),
 	WITH(socketpair, R(SUPERVISOR), 0, WHOLE, AF_UNIX),
-	CALL(memfd_create, R(SUPERVISOR)),
-	CALL(ftruncate, R(SUPERVISOR)),
+	CALL(memfd_create, R(SUPERVISOR) | R(MEMORY)),
+	CALL(ftruncate, R(SUPERVISOR) | R(MEMORY)),
 	CALL(getdents64, FILES),
 	CALL(readlinkat, R(SUPERVISOR)),
 	CALL(readlink, R(SUPERVISOR)),
@@ -157,7 +162,7 @@ const struct confine_rule confine_rules[] = {
 	/* Autopsies. */
 	CALL(process_vm_readv, R(CORONER)),
 	CALL(openat, R(CORONER) | R(MAIN)), /* main: metrics on demand, a new log */
-	WITH(openat, R(SUPERVISOR) | APIS, 2, READ_ONLY),
+	WITH(openat, R(SUPERVISOR) | R(MEMORY) | APIS, 2, READ_ONLY),
 	CALL(mkdirat, R(CORONER)),
 	CALL(renameat, R(CORONER)),
 	CALL(unlinkat, R(CORONER) | R(MAIN)),

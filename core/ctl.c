@@ -7,7 +7,10 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #include "core/cc.h"
 #include "core/http.h"
@@ -21,6 +24,7 @@ struct ctl {
 	const struct ctl_options *options;
 	const char *socket;
 	const struct command *command;
+	const char *id, *more; /* what stands behind it; NULL: nothing */
 };
 
 /* What stands behind the command. */
@@ -29,18 +33,20 @@ enum operands {
 	OPERANDS_ID,
 	OPERANDS_ID_NUMBER, /* the number may be missing */
 	OPERANDS_ID_FAULT,
-	OPERANDS_BALLOON, /* the word, and what is wanted of it, which may be missing */
+	OPERANDS_ID_MIB,
+	OPERANDS_BALLOON, /* a size, or what is to be shown, or nothing */
 };
 
 struct command {
-	const char *name;
+	const char *name; /* one word or two */
 	enum operands operands;
 	const char *method;
 	const char *path;                   /* printf format where there is an id */
 	const char *one;                    /* the same where there is a number, too */
-	const char *body;                   /* printf format where there is a fault */
+	const char *body;                   /* printf format of what follows the id, and the id */
 	void (*show)(const json_t *answer); /* NULL: nothing to show, or text */
 	bool endless;                       /* a line after the other, each shown */
+	bool lasts;                         /* a terminal is told that it goes on */
 };
 
 /* ---- for people ---- */
@@ -143,6 +149,46 @@ static void show_autopsies(const json_t *answer)
 	}
 }
 
+static void show_memory(const json_t *answer)
+{
+	const json_t *regions = json_object_get(answer, "regions");
+
+	printf("epoch %lld, %lld MiB at boot, at most %lld MiB, %lld slots, blocks of %lld MiB\n",
+	       number(answer, "epoch"), number(answer, "boot_mib"), number(answer, "max_mib"),
+	       number(answer, "slots"), number(answer, "block_mib"));
+	printf("%-16s %-5s %-12s %18s %10s %12s %9s %8s\n", "id", "kind", "state", "address",
+	       "size MiB", "resident MiB", "page KiB", "mapped by");
+	for (size_t i = 0; i < json_array_size(regions); i++) {
+		const json_t *r = json_array_get(regions, i);
+
+		printf("%-16s %-5s %-12s %#18llx %10lld %12lld %9lld %8zu\n", text(r, "id"),
+		       text(r, "kind"), text(r, "state"), (unsigned long long)number(r, "gpa"),
+		       number(r, "size_mib"), number(r, "resident_mib"), number(r, "page_kib"),
+		       json_array_size(json_object_get(r, "mapped_by")));
+	}
+}
+
+static void show_added(const json_t *a)
+{
+	printf("%s: %lld MiB, epoch %lld: allocated in %lld us, KVM %lld us, processes %lld us, handed off "
+	       "in %lld us\n",
+	       text(a, "id"), number(a, "size_mib"), number(a, "epoch"), number(a, "allocate_us"),
+	       number(a, "slot_us"), number(a, "prepare_us"), number(a, "move_us"));
+}
+
+static void show_removed(const json_t *a)
+{
+	const json_t *proof = json_object_get(a, "proof");
+
+	printf("%s: removed, epoch %lld: processes %lld us, handed off in %lld us, gone after %lld us; "
+	       "%s, %lld blocks, %lld mappings, %lld descriptors left\n",
+	       text(a, "id"), number(a, "epoch"), number(a, "prepare_us"), number(a, "move_us"),
+	       number(a, "gone_us"),
+	       json_is_true(json_object_get(proof, "write_seal")) ? "sealed against writing"
+								  : "NOT SEALED",
+	       number(proof, "blocks"), number(proof, "maps"), number(proof, "fds"));
+}
+
 static void show_fault(const json_t *answer)
 {
 	printf("%s: generation %lld got it: %s\n", text(answer, "id"), number(answer, "generation"),
@@ -178,6 +224,7 @@ static void show_event(const json_t *answer)
 #define GET .method = "GET"
 #define POST .method = "POST"
 #define PATCH .method = "PATCH"
+#define DELETE .method = "DELETE"
 
 /* clang-format off */
 static const struct command commands[] = {
@@ -189,13 +236,26 @@ static const struct command commands[] = {
 	  .one = "/devices/%s/autopsies/%s", .show = show_autopsies },
 	{ "fault", OPERANDS_ID_FAULT, POST, .path = "/devices/%s/faults",
 	  .body = "{\"fault\":\"%s\"}", .show = show_fault },
-	{ "memory", OPERANDS_BALLOON, GET, .path = "/%s", .one = "/%s/%s",
-	  .body = "{\"amount_mib\":%s}", .show = show_object },
+	{ "memory", OPERANDS_NONE, GET, .path = "/memory", .show = show_memory },
+	{ "memory add", OPERANDS_ID_MIB, POST, .path = "/memory/dimms",
+	  .body = "{\"id\":\"%2$s\",\"size_mib\":%1$s}", .show = show_added, .lasts = true },
+	{ "memory remove", OPERANDS_ID, DELETE, .path = "/memory/dimms/%s", .show = show_removed,
+	  .lasts = true },
+	{ .name = "memory balloon", .operands = OPERANDS_BALLOON },
 	{ "events", OPERANDS_NONE, GET, .path = "/events", .show = show_event, .endless = true },
 	{ "pause", OPERANDS_NONE, PATCH, .path = "/vm", .body = "{\"state\":\"Paused\"}" },
 	{ "resume", OPERANDS_NONE, PATCH, .path = "/vm", .body = "{\"state\":\"Resumed\"}" },
 	{ "metrics", OPERANDS_NONE, GET, .path = "/metrics" },
 };
+
+/* By what stands behind `memory balloon`. */
+#define BALLOON(...) { .name = "memory balloon", .operands = OPERANDS_BALLOON, __VA_ARGS__ }
+static const struct command balloon_shown =
+	BALLOON(GET, .path = "/balloon", .show = show_object);
+static const struct command balloon_statistics =
+	BALLOON(GET, .path = "/balloon/statistics", .show = show_object);
+static const struct command balloon_resized =
+	BALLOON(PATCH, .path = "/balloon", .body = "{\"amount_mib\":%s}");
 /* clang-format on */
 
 /* ---- asking ---- */
@@ -226,8 +286,6 @@ static int show(const struct ctl *ctl, const struct http_answer *answer)
 
 	if (answer->status / 100 != 2)
 		return refused(answer);
-	if (answer->bytes == 0)
-		return EXIT_SUCCESS;
 	if (ctl->options->json || ctl->command->show == NULL) {
 		print_text(answer);
 		return EXIT_SUCCESS;
@@ -248,47 +306,61 @@ static void complain(const struct ctl *ctl, int ret)
 		ret == -EPROTO ? "what answers there is not mayfly" : strerror(-ret));
 }
 
+/* ---- what lasts ---- */
+
+static void on_second(int signal)
+{
+	static const char dot[] = ".";
+
+	(void)signal;
+	if (write(STDERR_FILENO, dot, 1) != 1)
+		return; /* nobody to tell */
+}
+
+/* A dot a second on a terminal. seconds 0: no more. */
+static void show_progress(const struct ctl *ctl, int seconds)
+{
+	const struct itimerval every = { { seconds, 0 }, { seconds, 0 } };
+	const struct sigaction action = { .sa_handler = on_second, .sa_flags = SA_RESTART };
+
+	if (!ctl->command->lasts || ctl->options->json || !isatty(STDERR_FILENO))
+		return;
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &every, NULL);
+	if (seconds == 0)
+		fputc('\r', stderr);
+}
+
 static int ask(const struct ctl *ctl, const char *method, const char *path, const char *body,
 	       struct http_answer *answer)
 {
-	const int ret = http_ask(ctl->socket, method, path, body, WAIT_S, answer);
+	int ret;
 
+	show_progress(ctl, 1);
+	ret = http_ask(ctl->socket, method, path, body, WAIT_S, answer);
+	show_progress(ctl, 0);
 	if (ret != 0)
 		complain(ctl, ret);
 	return ret;
 }
 
-static bool is_number(const char *word)
-{
-	return word[0] != '\0' && strlen(word) <= 20 && word[strspn(word, "0123456789")] == '\0';
-}
-
-/* A number is a size to set, a word a part to show. */
-static bool sets_size(const struct command *c, const char *more)
-{
-	return c->operands == OPERANDS_BALLOON && more != NULL && is_number(more);
-}
-
 static int run_command(const struct ctl *ctl, const char *id)
 {
 	const struct command *c = ctl->command;
-	const char *more = ctl->options->operands[3];
-	const bool sets = sets_size(c, more);
-	const bool part = more != NULL && c->one != NULL && !sets;
-	const bool has_body = c->body != NULL && (c->operands != OPERANDS_BALLOON || sets);
+	const char *more = ctl->more;
 	struct http_answer answer;
 	char path[PATH_BYTES], body[PATH_BYTES] = "";
 	int status;
 
 	/* Formats of the table. NOLINTBEGIN(*-nonliteral) */
-	if (part)
+	if (c->operands == OPERANDS_ID_NUMBER && more != NULL)
 		snprintf(path, sizeof(path), c->one, id, more);
 	else
 		snprintf(path, sizeof(path), c->path, id);
-	if (has_body)
-		snprintf(body, sizeof(body), c->body, more);
+	if (c->body != NULL)
+		snprintf(body, sizeof(body), c->body, more, id);
 	/* NOLINTEND(*-nonliteral) */
-	if (ask(ctl, sets ? "PATCH" : c->method, path, has_body ? body : NULL, &answer) != 0)
+	if (ask(ctl, c->method, path, c->body != NULL ? body : NULL, &answer) != 0)
 		return EXIT_FAILURE;
 	status = show(ctl, &answer);
 	free(answer.body);
@@ -368,6 +440,11 @@ static bool is_id(const char *word)
 	return option_id(&o, word, id, &error) == 0;
 }
 
+static bool is_number(const char *word)
+{
+	return word[0] != '\0' && strlen(word) <= 20 && word[strspn(word, "0123456789")] == '\0';
+}
+
 /* The server knows which there are. */
 static bool is_fault(const char *word)
 {
@@ -376,14 +453,24 @@ static bool is_fault(const char *word)
 }
 
 /* 0, or it was said what is wrong. */
+static int check_balloon(const char *what, const char *more)
+{
+	if (more != NULL)
+		return usage("is one word too many", more);
+	return what == NULL || is_number(what) || strcmp(what, "statistics") == 0
+		       ? 0
+		       : usage("is neither a number of MiB nor `statistics`", what);
+}
+
+/* 0, or it was said what is wrong. */
 static int check_operands(const struct command *c, const char *id, const char *more)
 {
+	if (c->operands == OPERANDS_BALLOON)
+		return check_balloon(id, more);
 	if (c->operands == OPERANDS_NONE && id != NULL)
 		return usage("is one word too many", id);
 	if (c->operands != OPERANDS_NONE && id == NULL)
-		return usage(c->operands == OPERANDS_BALLOON ? "needs `balloon`"
-							     : "needs a device's id",
-			     c->name);
+		return usage("needs a device's id", c->name);
 	if (id != NULL && !is_id(id))
 		return usage("is not a device's id", id);
 	switch (c->operands) {
@@ -391,47 +478,82 @@ static int check_operands(const struct command *c, const char *id, const char *m
 		return more == NULL || is_number(more)
 			       ? 0
 			       : usage("is not the number of a generation", more);
-	case OPERANDS_BALLOON:
-		if (strcmp(id, "balloon") != 0)
-			return usage("is not a part of memory: balloon is", id);
-		return more == NULL || is_number(more) || strcmp(more, "statistics") == 0
-			       ? 0
-			       : usage("is neither a number of MiB nor `statistics`", more);
 	case OPERANDS_ID_FAULT:
 		if (more == NULL)
 			return usage("needs a device's id and a fault", c->name);
 		return is_fault(more) ? 0 : usage("is not a fault", more);
+	case OPERANDS_ID_MIB:
+		if (more == NULL)
+			return usage("needs an id and a size in MiB", c->name);
+		return is_number(more) ? 0 : usage("is not a number of MiB", more);
 	default:
 		return more == NULL ? 0 : usage("is one word too many", more);
 	}
 }
 
-static const struct command *find_command(const char *name)
+/* The longest name that the words begin with; *words: how many it takes. */
+static const struct command *find_command(const char *const *operands, uint32_t count,
+					  uint32_t *words)
 {
+	char both[PATH_BYTES];
+	const struct command *found = NULL;
+
+	snprintf(both, sizeof(both), "%s %s", operands[0], count > 1 ? operands[1] : "");
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		if (strcmp(commands[i].name, name) == 0)
+		const char *name = commands[i].name;
+
+		if (strcmp(name, both) == 0) {
+			*words = 2;
 			return &commands[i];
+		}
+		if (strcmp(name, operands[0]) == 0)
+			found = &commands[i];
 	}
-	return NULL;
+	*words = 1;
+	return found;
+}
+
+/* What follows the words of the command: at most two. */
+static int take_operands(struct ctl *ctl, uint32_t words)
+{
+	const char *const *operands = ctl->options->operands + 1 + words;
+	const uint32_t count = ctl->options->operand_count - 1 - words;
+
+	if (count > 2)
+		return usage("is one word too many", operands[2]);
+	ctl->id = count > 0 ? operands[0] : NULL;
+	ctl->more = count > 1 ? operands[1] : NULL;
+	return check_operands(ctl->command, ctl->id, ctl->more);
+}
+
+static const struct command *balloon_command(const char *what)
+{
+	if (what == NULL)
+		return &balloon_shown;
+	return is_number(what) ? &balloon_resized : &balloon_statistics;
 }
 
 int ctl_main(const struct ctl_options *options)
 {
 	struct ctl ctl = { .options = options, .socket = options->operands[0] };
-	const char *id = options->operands[2];
+	uint32_t words;
 	int ret;
 
 	if (options->operand_count < 2)
 		return usage("needs the VM's API socket and a command (mayfly ctl --help)", NULL);
-	ctl.command = find_command(options->operands[1]);
+	ctl.command = find_command(options->operands + 1, options->operand_count - 1, &words);
 	if (ctl.command == NULL)
 		return usage("is not a command (mayfly ctl --help)", options->operands[1]);
-	ret = check_operands(ctl.command, id, options->operands[3]);
+	ret = take_operands(&ctl, words);
 	if (ret != 0)
 		return ret;
+	if (ctl.command->operands == OPERANDS_BALLOON) {
+		ctl.more = ctl.id;
+		ctl.command = balloon_command(ctl.id);
+	}
 	if (ctl.command->endless)
 		return run_endless(&ctl);
-	if (strcmp(ctl.command->name, "replace") == 0 && strcmp(id, "all") == 0)
+	if (strcmp(ctl.command->name, "replace") == 0 && strcmp(ctl.id, "all") == 0)
 		return replace_all(&ctl);
-	return run_command(&ctl, id);
+	return run_command(&ctl, ctl.id);
 }

@@ -198,6 +198,13 @@ static int memory_size_check(const struct run_memory *m, struct option_error *er
 		return option_fail(error, "size must be a multiple of %lluM%s",
 				   (unsigned long long)(unit / MIB),
 				   page > MIB ? ", the page size" : "");
+	if (m->max_bytes != 0 && m->max_bytes < m->bytes)
+		return option_fail(error, "max must be at least the size at boot, %lluM",
+				   (unsigned long long)(m->bytes / MIB));
+	if (m->max_bytes % unit != 0)
+		return option_fail(error, "max must be a multiple of %lluM%s",
+				   (unsigned long long)(unit / MIB),
+				   page > MIB ? ", the page size" : "");
 	return 0;
 }
 
@@ -489,7 +496,8 @@ static const struct option ctl_table[] = { CTL_OPTIONS(OPTION_LINE) };
 const struct option_set ctl_set = {
 	OPTION_SET(ctl_table, struct ctl_options),
 	.operands = "SOCKET devices|device ID|replace ID|replace all|revive ID|autopsies ID [N]|"
-		    "fault ID KIND|memory balloon [MIB|statistics]|events|pause|resume|metrics",
+		    "fault ID KIND|memory|memory add ID MIB|memory remove ID|"
+		    "memory balloon [MIB|statistics]|events|pause|resume|metrics",
 	.operands_max = CTL_OPERANDS_MAX,
 	.operands_offset = offsetof(struct ctl_options, operands),
 	.operand_count = offsetof(struct ctl_options, operand_count),

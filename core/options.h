@@ -35,6 +35,8 @@
 #define RUN_BALLOON_MAX (RUN_MEMORY_MAX - (1ull << 20)) /* pages of it fit into 32 bits */
 #define RUN_STATS_MAX 65535                             /* s, as in Firecracker */
 #define RUN_NODE_MAX 1023
+#define RUN_SLOTS_MAX 64
+#define RUN_NODES_MAX 8
 #define RUN_NODE_ANY UINT32_MAX
 
 /* How a line says what its value is; OPTION_STRUCT is the struct that the list describes. */
@@ -78,13 +80,26 @@ enum memory_pages {
 	  OPTION_CHOICE(pages, memory_pages_names),                                                \
 	  "page size on the host: 2m is what keeps replacements cheap; 2m and 1g are hugetlb")     \
 	X(NODE, "node", "mayfly.memory.node", "N", NULL,                                           \
-	  OPTION_RANGE(number, node, 0, RUN_NODE_MAX), "the host's NUMA node that it comes from")
+	  OPTION_RANGE(number, node, 0, RUN_NODE_MAX), "the host's NUMA node that it comes from")  \
+	X(PREALLOC, "prealloc", "mayfly.memory.prealloc", NULL, NULL, OPTION_FLAG(prealloc),       \
+	  "all of it is taken from the host at the start")                                         \
+	X(MAX, "max", "mayfly.memory.max_mib", "SIZE", NULL,                                       \
+	  OPTION_RANGE(size, max_bytes, RUN_MEMORY_MIN, RUN_MEMORY_MAX),                           \
+	  "how much it may become while the guest runs; without it none can be added")             \
+	X(SLOTS, "slots", "mayfly.memory.slots", "N", "64",                                        \
+	  OPTION_RANGE(number, slots, 1, RUN_SLOTS_MAX), "how many memory devices there can be")   \
+	X(NODES, "nodes", "mayfly.memory.nodes", "N", "1",                                         \
+	  OPTION_RANGE(number, nodes, 1, RUN_NODES_MAX), "how many NUMA nodes the guest has")
 
 struct run_memory {
 	uint64_t given;
 	uint64_t bytes;
 	uint32_t pages; /* enum memory_pages */
 	uint32_t node;  /* or RUN_NODE_ANY */
+	bool prealloc;
+	uint64_t max_bytes; /* 0: as much as at boot */
+	uint32_t slots;
+	uint32_t nodes; /* of the guest */
 };
 
 /* ---- --rejuvenate ---- */
@@ -355,12 +370,12 @@ struct doctor_options {
 
 #define CTL_OPTIONS(X)                                                                             \
 	X(JSON, "json", NULL, NULL, NULL, OPTION_FLAG(json), "answers as the API gives them")
-#define CTL_OPERANDS_MAX 4
+#define CTL_OPERANDS_MAX 5
 
 struct ctl_options {
 	uint64_t given;
 	bool json;
-	const char *operands[CTL_OPERANDS_MAX]; /* SOCKET COMMAND [ID [N|FAULT]] */
+	const char *operands[CTL_OPERANDS_MAX]; /* SOCKET COMMAND [ID [N|FAULT|MIB]] */
 	uint32_t operand_count;
 };
 

@@ -381,6 +381,7 @@ int run_main(const struct run_options *options)
 	}
 	if (run->loop != NULL)
 		loop_end(run->loop); /* requests that wait for this thread are answered first */
+	vmm_wind_up(run->vmm);
 	api_stop(run->api);
 	vmm_destroy(run->vmm);
 	loop_destroy(run->loop);

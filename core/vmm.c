@@ -152,6 +152,15 @@ int vmm_create(struct vmm **out, const struct run_options *options, struct spawn
 	return 0;
 }
 
+void vmm_wind_up(struct vmm *vmm)
+{
+	if (vmm == NULL)
+		return;
+	pthread_mutex_lock(&vmm->lock);
+	memory_end(vmm->memory);
+	pthread_mutex_unlock(&vmm->lock);
+}
+
 void vmm_destroy(struct vmm *vmm)
 {
 	if (vmm == NULL)
@@ -296,13 +305,13 @@ void vmm_seal(struct vmm *vmm, struct seal_host *host)
 	*host = vmm->seal; /* never changes */
 }
 
-uint32_t vmm_epoch(struct vmm *vmm)
+struct memory *vmm_memory(struct vmm *vmm)
 {
 	pthread_mutex_lock(&vmm->lock);
-	const uint32_t epoch = vmm->has_machine ? vmm->machine.memory.epoch.map.epoch : 0;
+	struct memory *memory = vmm->state != VMM_NOT_STARTED ? vmm->memory : NULL;
 
 	pthread_mutex_unlock(&vmm->lock);
-	return epoch;
+	return memory;
 }
 
 int vmm_on_main(struct vmm *vmm, void (*fn)(void *arg), void *arg)

@@ -30,6 +30,7 @@ enum vmm_state {
 
 const char *vmm_state_name(enum vmm_state state);
 
+struct memory; /* hotplug/memory.h */
 struct vmm;
 
 struct vmm_device_info {
@@ -42,6 +43,8 @@ struct vmm_device_info {
  * thread's and must not run yet. 0 or -errno. */
 int vmm_create(struct vmm **out, const struct run_options *options, struct spawner *spawner,
 	       struct loop *loop);
+/* Whoever waits for a change of this VM need not any more: it is about to be destroyed. */
+void vmm_wind_up(struct vmm *vmm);
 /* Ends the guest if it runs, then everything.  Not from the loop's callbacks. */
 void vmm_destroy(struct vmm *vmm);
 
@@ -69,8 +72,8 @@ int vmm_find(struct vmm *vmm, const char *id, struct vmm_device_info *info);
 
 /* What the boxes' seal is made of on this host; probed, so also before the start. */
 void vmm_seal(struct vmm *vmm, struct seal_host *host);
-/* The epoch of guest memory; 0: not started. */
-uint32_t vmm_epoch(struct vmm *vmm);
+/* The memory that comes and goes; NULL: not started. Lives as long as the VM. */
+struct memory *vmm_memory(struct vmm *vmm);
 
 /* The balloon.  resize: how much it is to hold; remembered until there is a driver.  poll: how often it is
  * asked for statistics, on the loop's thread.  0; -ENOENT: the VM has none; -EINVAL; with one line in

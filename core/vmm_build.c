@@ -105,13 +105,76 @@ static int check_seal(const struct vmm *vmm, struct option_error *error)
 	return -ENOTSUP;
 }
 
+/* ---- memory ---- */
+
+/* The guest runs only once the memory's thread is there. */
+static void dimm_ejected(void *ctx, uint32_t slot, bool asked)
+{
+	const struct vmm *vmm = ctx;
+
+	(void)asked;
+	memory_ejected(vmm->memory, slot);
+}
+
+static void dimm_ost(void *ctx, uint32_t slot, uint32_t event, uint32_t status)
+{
+	const struct vmm *vmm = ctx;
+
+	memory_ost(vmm->memory, slot, event, status);
+}
+
+static void dimm_forgotten(void *ctx, uint32_t slot)
+{
+	const struct vmm *vmm = ctx;
+
+	memory_forgotten(vmm->memory, slot);
+}
+
+static int guest_insert(void *ctx, uint32_t slot, uint64_t gpa, uint64_t bytes, uint32_t proximity)
+{
+	return acpi_memory_insert(ctx, slot, gpa, bytes, proximity);
+}
+
+static int guest_ask_eject(void *ctx, uint32_t slot)
+{
+	return acpi_memory_ask_eject(ctx, slot);
+}
+
+static int build_memory(struct vmm *vmm, struct option_error *error)
+{
+	const struct run_memory *m = &vmm->options.memory;
+	const struct memory_site site = {
+		.map = &vmm->machine.memory,
+		.vm = &vmm->machine.vm,
+		.sup = vmm->sup,
+		.guest = { guest_insert, guest_ask_eject, &vmm->machine.dimms },
+		.boot_bytes = m->bytes,
+		.max_bytes = m->max_bytes != 0 ? m->max_bytes : m->bytes,
+		.window = vmm->machine.window,
+		.pages = (enum mem_pages)m->pages,
+		.slots = m->slots,
+		.nodes = m->nodes,
+	};
+	const int ret = memory_create(&vmm->memory, &site);
+
+	if (ret != 0)
+		snprintf(error->text, sizeof(error->text), "cannot start the memory's thread: %s",
+			 strerror(-ret));
+	return ret;
+}
+
 static int build_machine(struct vmm *vmm, struct option_error *error)
 {
 	const struct run_memory *memory = &vmm->options.memory;
 	const struct machine_config config = {
 		.memory = { .bytes = memory->bytes,
 			    .pages = (enum mem_pages)memory->pages,
-			    .node = memory->node == RUN_NODE_ANY ? -1 : (int)memory->node },
+			    .node = memory->node == RUN_NODE_ANY ? -1 : (int)memory->node,
+			    .prealloc = memory->prealloc },
+		.room = { .max_bytes = memory->max_bytes > memory->bytes ? memory->max_bytes : 0,
+			  .slots = memory->slots,
+			  .nodes = memory->nodes },
+		.dimms = { dimm_ejected, dimm_ost, dimm_forgotten, vmm },
 		.cpus = vmm->options.cpus,
 		.ended = vmm_ended,
 		.ctx = vmm,
@@ -256,6 +319,8 @@ int vmm_build(struct vmm *vmm, struct option_error *error)
 		supervisor_allow_faults(vmm->sup, vmm->options.faulty_programs);
 	keep_autopsies(vmm);
 	ret = build_devices(vmm, error);
+	if (ret == 0)
+		ret = build_memory(vmm, error);
 	return ret == 0 ? vmm_power_on(vmm, error) : ret;
 }
 
@@ -266,6 +331,8 @@ void vmm_unbuild(struct vmm *vmm)
 
 	if (vmm->has_machine)
 		machine_pause(&vmm->machine);
+	memory_destroy(vmm->memory);
+	vmm->memory = NULL;
 	while (vmm->device_count > 0)
 		vmm_device_destroy(&vmm->devices[--vmm->device_count], &site);
 	supervisor_destroy(vmm->sup);

@@ -12,6 +12,7 @@
 #include "core/machine/machine.h"
 #include "core/vmm.h"
 #include "core/vmm_device.h"
+#include "hotplug/memory.h"
 
 #define VMM_DEVICES_MAX (RUN_DISKS_MAX + 4)
 
@@ -32,6 +33,7 @@ struct vmm {
 	bool has_pci;
 	struct virtio_machine transport;
 	struct supervisor *sup;
+	struct memory *memory;
 	struct news *news;
 	struct seal_host seal;
 	int kernel, initrd;

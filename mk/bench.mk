@@ -20,6 +20,10 @@ bench-sandbox: $(O)/benchmarks/bench_sandbox $(O)/mayfly $(DEV_PROGRAMS) ## what
 bench-recovery: $(O)/benchmarks/bench_recovery $(DEV_PROGRAMS) ## deaths under load: killed, faulted, held, hung, with little and much memory
 	$(Q)$< $(BENCH_ARGS)
 
+.PHONY: bench-hotplug
+bench-hotplug: $(O)/benchmarks/bench_hotplug $(DEV_PROGRAMS) ## memory added and removed under six devices: when it is visible, pauses, until nobody has it
+	$(Q)$< $(BENCH_ARGS)
+
 .PHONY: bench-rejuvenation plot-rejuvenation
 REJUVENATION := $(O)/benchmarks/rejuvenation
 bench-rejuvenation: $(O)/benchmarks/bench_rejuvenation $(DEV_PROGRAMS) ## throughput and latency against replacements a second, planned and killed

@@ -13,7 +13,7 @@ LIMIT ?= 120
 EVERYSTEP_SHARDS ?= $(shell nproc)
 EVERYSTEP_PARTS := $(or $(firstword $(subst /, ,$(SHARD))),$(shell seq $(EVERYSTEP_SHARDS)))
 CHECK_LABELS := tests model san user
-LONG_LABELS := model-long long-deaths long-vmms long-handoffs $(EVERYSTEP_PARTS:%=everystep-%)
+LONG_LABELS := model-long long-deaths long-vmms long-handoffs long-changes $(EVERYSTEP_PARTS:%=everystep-%)
 CHECK_STEPS := check-build lint check-quick check-model check-replay check-escape check-clang check-san check-user
 CHECK_FULL_STEPS := $(CHECK_STEPS) check-long check-everystep
 # A user id that no account has: nothing of mayfly may need one.
@@ -43,11 +43,13 @@ check-quick: all $(UNIT_PROGRAMS) $(HOST_PROGRAMS) ## unit and host tests, as th
 LONG_DEATHS ?= 2000
 LONG_VMMS ?= 100
 LONG_HANDOFFS ?= 1000
+LONG_CHANGES ?= 10000
 .PHONY: check-long
-check-long: all $(HOST_PROGRAMS) ## deaths and handoffs by the thousand (LONG_DEATHS, LONG_VMMS, LONG_HANDOFFS)
+check-long: all $(HOST_PROGRAMS) ## deaths, handoffs and changes of the map by the thousand (LONG_DEATHS, LONG_VMMS, LONG_HANDOFFS, LONG_CHANGES)
 	$(Q)COUNT=$(LONG_DEATHS) tests/run.sh -l long-deaths -t 280 $(O)/tests/host/test_recovery
 	$(Q)COUNT=$(LONG_VMMS) tests/run.sh -l long-vmms -t 280 $(O)/tests/host/test_vmmdeath
 	$(Q)COUNT=$(LONG_HANDOFFS) tests/run.sh -l long-handoffs -t 280 $(O)/tests/host/test_handoff
+	$(Q)COUNT=$(LONG_CHANGES) tests/run.sh -l long-changes -t 600 $(O)/tests/host/test_epochs
 	$(Q)$(MAKE) --no-print-directory check-model-long
 
 # The model calls the table itself, and has its names from the same header.

@@ -13,6 +13,16 @@ demo-faults: deps ## the same guest, whose devices meet random faults for a minu
 	$(Q)DEMO_SEED=$(SEED) DEMO_POISON=$(POISON) DEMO_SECONDS=$(if $(filter file,$(origin SECONDS)),,$(SECONDS)) \
 		tests/rig/nested/demo.sh faults
 
+.PHONY: demo-hotplug
+demo-hotplug: deps ## the same guest, which gets memory and gives it back under load
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)tests/rig/nested/demo.sh hotplug
+
+.PHONY: check-dimms
+check-dimms: deps ## DIMMs of a stock kernel come and go, in the nested rig
+	$(Q)$(MAKE) --no-print-directory all $(O)/tests/host/test_dimm_guest
+	$(Q)tests/rig/nested/dimms.sh
+
 .PHONY: check-pvh
 check-pvh: deps ## boot a stock kernel by the PVH protocol, in the nested rig (PVH_CPUS=2)
 	$(Q)$(MAKE) --no-print-directory all

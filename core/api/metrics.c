@@ -11,6 +11,7 @@
 #include "core/box/box.h"
 #include "core/cc.h"
 #include "devmodel/abi/message.h"
+#include "hotplug/memory.h"
 
 struct metrics {
 	FILE *out;
@@ -175,7 +176,8 @@ static void write_all(struct metrics *m, struct vmm *vmm)
 	for (uint32_t i = 0; i < m->count; i++)
 		device_status(m->infos[i].dev, &m->status[i]);
 	family(m, "mayfly_epoch", "gauge", "The epoch of guest memory; 0: the VM was not started.");
-	fprintf(m->out, "mayfly_epoch %u\n", vmm_epoch(vmm));
+	fprintf(m->out, "mayfly_epoch %u\n",
+		vmm_memory(vmm) != NULL ? memory_epoch(vmm_memory(vmm)) : 0);
 	replacements(m);
 	deaths(m);
 	times(m);

@@ -43,6 +43,9 @@ const struct api_route api_routes[] = {
 	{ "POST",  "/devices/{id}/faults",  API_BODY_OBJECT, api_inject_fault, NULL },
 	{ "GET",   "/devices/{id}/autopsies", API_BODY_NONE, api_get_autopsies, NULL },
 	{ "GET",   "/devices/{id}/autopsies/{n}", API_BODY_NONE, api_get_autopsy, NULL },
+	{ "GET",   "/memory",               API_BODY_NONE,   api_get_memory, NULL },
+	{ "POST",  "/memory/dimms",         API_BODY_OBJECT, api_post_dimm, NULL },
+	{ "DELETE", "/memory/dimms/{id}",   API_BODY_NONE,   api_delete_dimm, NULL },
 	{ "GET",   "/events",               API_BODY_NONE,   api_get_events, NULL },
 };
 /* clang-format on */

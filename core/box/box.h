@@ -169,6 +169,7 @@ struct device_status {
 	const char *state;
 	uint64_t generation; /* 0: none active */
 	uint32_t epoch;
+	bool maps;                  /* guest memory: it is a ring device */
 	pid_t pid;                  /* of lane 0; 0: none */
 	pid_t standby_pid;          /* 0: none ready */
 	bool standby_ready;         /* every box of it is sealed and verified */

@@ -86,6 +86,7 @@ static void device_changed(struct device *dev)
 	pthread_mutex_lock(&dev->sup->lock);
 	pthread_cond_broadcast(&dev->sup->changed);
 	pthread_mutex_unlock(&dev->sup->lock);
+	epoch_changed(dev->sup);
 }
 
 void device_box_reached(struct box *box, enum box_state state, enum device_event event)
@@ -213,6 +214,7 @@ static void passage_end(struct device *dev)
 	};
 
 	p->live = false;
+	epoch_changed(dev->sup);
 	device_sample(dev, &r);
 	device_tell(dev, REPLACED, .replacement = r, .text = replace_reason_name(r.reason));
 	if (dev->spec.hooks != NULL && dev->spec.hooks->replaced != NULL)
@@ -274,6 +276,10 @@ static void device_do_finish(struct device *dev)
 	loop_arm(dev->sup->loop, &dev->respawn,
 		 now_ns() + (reaped ? 0 : REFILL_LATEST_MS) * NS_PER_MS);
 	evidence_retire(dev);
+	/* One that was made for another memory map while this one started is not heard of again, and a
+	 * request may wait for it. */
+	if (device_standby_ready(dev))
+		device_raise(dev, DEVICE_EV_READY);
 }
 
 void device_condemn_active(struct device *dev)
@@ -484,7 +490,7 @@ static void (*const device_acts[DEVICE_ACTION_COUNT])(struct device *) = {
 	[DEVICE_DO_REVIVE] = device_do_revive,   [DEVICE_DO_BUG] = device_do_bug,
 	[DEVICE_DO_REST] = device_do_rest,       [DEVICE_DO_VOUCH] = device_do_vouch,
 	[DEVICE_DO_FADE] = device_do_fade,       [DEVICE_DO_REFUSE_ALL] = device_do_refuse_all,
-	[DEVICE_DO_RENEW] = device_do_renew,
+	[DEVICE_DO_RENEW] = device_do_renew,     [DEVICE_DO_SHED] = device_do_shed,
 };
 
 void device_raise(struct device *dev, enum device_event event)

@@ -15,6 +15,7 @@
  *   errand.c      what a box may have done for it
  *   fence.c       looks
  *   figures.c     what is counted of replacements
+ *   epoch.c       how devices come into another memory map
  *   patrol.c      looks at what serves; suspect.c judges
  *   verify.c      the seal, seen from outside
  *   ring.c        where a successor goes on
@@ -42,6 +43,7 @@
 #include "devmodel/abi/statepage.h"
 #include "snapshot/envelope.h"
 
+struct epoch_wait;
 struct generation;
 
 /* What a box has asked for; errand.c. */
@@ -245,7 +247,10 @@ struct supervisor {
 	struct spawner *spawner;
 	struct seal_host host;
 	char namespaces[BOX_NAMESPACE_COUNT][32]; /* of this process, as links of /proc read */
-	struct box_memory memory;
+	struct box_memory memory;                 /* that generations are born into */
+	struct box_memory before;                 /* the last change of it */
+	struct epoch_wait *wait;                  /* NULL: no change goes on */
+	struct loop_timer step;                   /* of it */
 	struct device *devices;
 	struct loop_source on_spawner;
 	struct coroner *coroner; /* NULL: no autopsies */
@@ -307,6 +312,7 @@ void device_do_refuse_all(struct device *dev);
 void device_do_fade(struct device *dev);
 void device_do_revive(struct device *dev);
 void device_do_renew(struct device *dev);
+void device_do_shed(struct device *dev);
 void device_rested(struct loop_timer *timer);
 
 /* budget.c */
@@ -353,6 +359,9 @@ void patrol_end(struct device *dev);
 void patrol_look(const struct box *box, struct suspect_sample *sample);
 /* Held by the kernel: no deadline counts. */
 bool patrol_is_held(const struct box *box);
+
+/* epoch.c: something that a change of the map may wait for. */
+void epoch_changed(struct supervisor *sup);
 
 /* figures.c */
 void device_sample(struct device *dev, const struct replacement *r);

@@ -58,6 +58,15 @@ void device_do_fade(struct device *dev)
 {
 	generation_retire(dev, &dev->previous);
 	generation_retire(dev, &dev->active);
+	/* It was only of an old map: another refuses in its place. */
+	if (!dev->refusing)
+		device_do_spawn(dev);
+}
+
+void device_do_shed(struct device *dev)
+{
+	dev->refusing = false;
+	device_condemn_active(dev);
 }
 
 static void quarantine_lift(struct device *dev)

@@ -534,6 +534,7 @@ static void call_status(void *arg)
 	*s = (struct device_status){
 		.state = device_state_api(dev->state),
 		.epoch = dev->sup->memory.map.epoch,
+		.maps = dev->spec.guest_memory,
 		.cold = dev->cold,
 		.stalls = dev->stalls,
 		.slow = dev->slow,

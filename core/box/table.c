@@ -265,8 +265,8 @@ static const struct box_cell boxes[BOX_STATE_COUNT][BOX_EVENT_COUNT] = {
 	[DEVICE_EV_BROKE] = CELL(BUG, state), [DEVICE_EV_REVIVE] = CELL(REFUSE, state),            \
 	[DEVICE_EV_EXHAUSTED] = CELL(NONE, state), [DEVICE_EV_READY] = CELL(NONE, state),          \
 	[DEVICE_EV_REST] = CELL(BUG, state), [DEVICE_EV_RESTED] = CELL(BUG, state),                \
-	[DEVICE_EV_LOST] = CELL(RESPAWN, state), [DEVICE_EV_REPLACE] = CELL(REFUSE, state),        \
-	[DEVICE_EV_RESET] = CELL(CONDEMN, RESETTING)
+	[DEVICE_EV_MOVE] = CELL(BUG, state), [DEVICE_EV_LOST] = CELL(RESPAWN, state),              \
+	[DEVICE_EV_REPLACE] = CELL(REFUSE, state), [DEVICE_EV_RESET] = CELL(CONDEMN, RESETTING)
 
 static const struct device_cell devices[DEVICE_STATE_COUNT][DEVICE_EVENT_COUNT] = {
 	[DEVICE_IDLE] = {
@@ -350,6 +350,7 @@ static const struct device_cell devices[DEVICE_STATE_COUNT][DEVICE_EVENT_COUNT] 
 		[DEVICE_EV_SUSPECT] = CELL(CONDEMN, FADING),
 		[DEVICE_EV_BROKE] = CELL(NONE, REFUSING),
 		[DEVICE_EV_REVIVE] = CELL(RENEW, FENCING),
+		[DEVICE_EV_MOVE] = CELL(SHED, FADING),
 	},
 	[DEVICE_FADING] = {
 		DEVICE_NEVER(FADING),

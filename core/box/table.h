@@ -144,6 +144,7 @@ struct box_cell {
 	X(SUSPECT, "a box of the active generation gave reason")                                   \
 	X(BROKE, "a box says that the driver broke a rule, or the VMM found the ring impossible")  \
 	X(REVIVE, "the operator wants it back")                                                    \
+	X(MOVE, "the generation that refuses is of an old memory map")                             \
 	X(EXHAUSTED, "the death budget is spent, or standbys keep dying")                          \
 	X(REST, "it died often enough for a back-off")                                             \
 	X(RESTED, "the back-off is over")
@@ -159,7 +160,7 @@ struct box_cell {
 	X(SETTLE, "answer a request that waited for a fresh standby")                              \
 	X(REFUSE, "not in this state: EBUSY")                                                      \
 	X(QUIESCE, "the waiting request begins: quiesce every box")                                \
-	X(FINISH, "the replacement is done: retire the old, report, refill")                       \
+	X(FINISH, "the replacement is done: retire the old, report, refill; READY if it is")       \
 	X(CONDEMN, "fence every box of the active generation; raise FENCED if there is none")      \
 	X(RECOVER, "count the death; CONDEMN")                                                     \
 	X(SUCCEED, "raise EXHAUSTED if the budget is spent, READY if the standby is ready")        \
@@ -170,9 +171,10 @@ struct box_cell {
 	X(ABANDON, "NEEDS_RESET; give up until revived or reset; want a standby that refuses")     \
 	X(VOUCH, "raise HANDOFF if the rings can be gone on with")                                 \
 	X(REFUSE_ALL, "the standby becomes active, to answer everything with errors")              \
-	X(FADE, "the refusing generation is fenced: end it")                                       \
+	X(FADE, "the refusing generation is fenced: end it; if it was shed, SPAWN")                \
 	X(REVIVE, "forget the deaths; SPAWN")                                                      \
 	X(RENEW, "forget the deaths; CONDEMN the refusing generation")                             \
+	X(SHED, "CONDEMN the refusing generation; another is to refuse")                           \
 	X(BUG, "cannot happen")
 
 enum device_state {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation.  Every table is a packed struct of the specification, filled in and copied
- * behind the one before; the only ones whose length varies are MADT and DSDT.  The DSDT was compiled
+ * behind the one before; the only ones whose length varies are MADT, SRAT and DSDT, and the XSDT, because
+ * the SRAT may be missing.  The DSDT was compiled
  * when mayfly was built; what depends on the run, the number of CPUs, it reads from struct acpi_info
  * at the end of the range.
  *
@@ -50,6 +51,11 @@ _Static_assert(LAYOUT_ACPI + sizeof(dsdt_aml_code) + 4096 < LAYOUT_ACPI_INFO,
 #define MADT_ALL_CPUS 0xff
 #define LINT1 1
 
+#define SRAT_CPU 0
+#define SRAT_MEMORY 1
+#define SRAT_ENABLED (1u << 0)
+#define SRAT_HOTPLUG (1u << 1)
+
 struct acpi_header {
 	char signature[4];
 	uint32_t length;
@@ -84,7 +90,7 @@ struct acpi_rsdp {
 
 struct acpi_xsdt {
 	struct acpi_header header;
-	uint64_t tables[3]; /* FADT, MADT, MCFG */
+	uint64_t tables[4]; /* FADT, MADT, MCFG; SRAT or none */
 } PACKED;
 
 struct acpi_fadt {
@@ -147,6 +153,39 @@ struct acpi_mcfg {
 	uint32_t reserved2;
 } PACKED;
 
+struct acpi_srat {
+	struct acpi_header header;
+	uint32_t reserved1; /* 1, for compatibility */
+	uint64_t reserved2;
+} PACKED;
+
+struct acpi_srat_cpu {
+	uint8_t type, length;
+	uint8_t node_low;
+	uint8_t apic_id;
+	uint32_t flags;
+	uint8_t sapic_eid;
+	uint8_t node_high[3];
+	uint32_t clock_domain;
+} PACKED;
+
+struct acpi_srat_memory {
+	uint8_t type, length;
+	uint32_t node;
+	uint16_t reserved1;
+	uint64_t base;
+	uint64_t bytes;
+	uint32_t reserved2;
+	uint32_t flags;
+	uint64_t reserved3;
+} PACKED;
+
+struct acpi_srat_all {
+	struct acpi_srat srat;
+	struct acpi_srat_memory ranges[ACPI_RANGES_MAX]; /* as many as there are, then the CPUs */
+	struct acpi_srat_cpu cpus[LAYOUT_CPUS_MAX];
+} PACKED;
+
 /* For the DSDT. */
 struct acpi_info {
 	uint32_t cpus;
@@ -155,6 +194,9 @@ struct acpi_info {
 _Static_assert(sizeof(struct acpi_rsdp) == 36, "ACPI 6.4 section 5.2.5.3");
 _Static_assert(offsetof(struct acpi_fadt, boot_arch) == 109, "ACPI 6.4 table 5.9");
 _Static_assert(sizeof(struct acpi_fadt) == 276, "ACPI 6.4 table 5.9");
+_Static_assert(sizeof(struct acpi_srat) == 48, "ACPI 6.4 section 5.2.16");
+_Static_assert(sizeof(struct acpi_srat_cpu) == 16, "ACPI 6.4 section 5.2.16.1");
+_Static_assert(sizeof(struct acpi_srat_memory) == 40, "ACPI 6.4 section 5.2.16.2");
 _Static_assert(sizeof(struct acpi_mcfg) == 60, "PCI firmware specification 3.2, table 4-3");
 
 /* mov $LAYOUT_PORT_RESET, %dx; mov $LAYOUT_RESET_VALUE, %al; out %al, %dx; 1: hlt; jmp 1b */
@@ -276,6 +318,40 @@ static uint64_t put_mcfg(struct writer *w)
 	return put_summed(w, &mcfg);
 }
 
+static struct acpi_srat_memory srat_memory(const struct acpi_range *range)
+{
+	return (struct acpi_srat_memory){ .type = SRAT_MEMORY,
+					  .length = sizeof(struct acpi_srat_memory),
+					  .node = range->node,
+					  .base = range->gpa,
+					  .bytes = range->bytes,
+					  .flags = SRAT_ENABLED |
+						   (range->hotplug ? SRAT_HOTPLUG : 0) };
+}
+
+static uint64_t put_srat(struct writer *w, const struct acpi_config *config)
+{
+	const uint32_t ranges = config->range_count;
+	const size_t bytes = sizeof(struct acpi_srat) + ranges * sizeof(struct acpi_srat_memory) +
+			     config->cpus * sizeof(struct acpi_srat_cpu);
+	struct acpi_srat_all all = { .srat = { .header = header("SRAT", bytes, 3),
+					       .reserved1 = 1 } };
+	uint8_t *cpus = (uint8_t *)&all.ranges[ranges];
+
+	CHECK(ranges <= ACPI_RANGES_MAX);
+	for (uint32_t i = 0; i < ranges; i++)
+		all.ranges[i] = srat_memory(&config->ranges[i]);
+	for (uint32_t i = 0; i < config->cpus; i++) {
+		const struct acpi_srat_cpu cpu = { .type = SRAT_CPU,
+						   .length = sizeof(cpu),
+						   .apic_id = (uint8_t)i,
+						   .flags = SRAT_ENABLED };
+
+		memcpy(cpus + i * sizeof(cpu), &cpu, sizeof(cpu));
+	}
+	return put_summed(w, &all);
+}
+
 static uint64_t put_rsdp(struct writer *w, uint64_t xsdt)
 {
 	struct acpi_rsdp rsdp = { .revision = 2, .length = sizeof(rsdp), .xsdt = xsdt };
@@ -287,15 +363,28 @@ static uint64_t put_rsdp(struct writer *w, uint64_t xsdt)
 	return put(w, &rsdp, sizeof(rsdp));
 }
 
-int acpi_build(const struct memmap *mm, uint32_t cpus, uint64_t *rsdp)
+/* All but the DSDT; returns where the XSDT is. */
+static uint64_t put_tables(struct writer *w, const struct acpi_config *config, uint64_t dsdt)
+{
+	const size_t left_out = config->range_count ? 0 : sizeof(uint64_t);
+	struct acpi_xsdt xsdt = { .header = header("XSDT", sizeof(xsdt) - left_out, 1) };
+
+	xsdt.tables[0] = put_fadt(w, dsdt);
+	xsdt.tables[1] = put_madt(w, config->cpus);
+	xsdt.tables[2] = put_mcfg(w);
+	if (config->range_count)
+		xsdt.tables[3] = put_srat(w, config);
+	return put_summed(w, &xsdt);
+}
+
+int acpi_build(const struct memmap *mm, const struct acpi_config *config, uint64_t *rsdp)
 {
 	/* The RSDP stands first, where legacy firmware would be looked through for it. */
 	struct writer first = { mm, LAYOUT_ACPI };
 	struct writer w = { mm, LAYOUT_ACPI + 64 };
-	const struct acpi_info info = { .cpus = cpus };
-	struct acpi_xsdt xsdt = { .header = header("XSDT", sizeof(xsdt), 1) };
+	const struct acpi_info info = { .cpus = config->cpus };
 
-	CHECK(cpus >= 1 && cpus <= LAYOUT_CPUS_MAX);
+	CHECK(config->cpus >= 1 && config->cpus <= LAYOUT_CPUS_MAX);
 	void *at = memmap_at(mm, LAYOUT_ACPI, LAYOUT_ACPI_BYTES);
 
 	if (!at)
@@ -306,9 +395,6 @@ int acpi_build(const struct memmap *mm, uint32_t cpus, uint64_t *rsdp)
 	       sizeof(reset_code));
 	const uint64_t dsdt = put(&w, dsdt_aml_code, sizeof(dsdt_aml_code));
 
-	xsdt.tables[0] = put_fadt(&w, dsdt);
-	xsdt.tables[1] = put_madt(&w, cpus);
-	xsdt.tables[2] = put_mcfg(&w);
-	*rsdp = put_rsdp(&first, put_summed(&w, &xsdt));
+	*rsdp = put_rsdp(&first, put_tables(&w, config, dsdt));
 	return 0;
 }

@@ -2,7 +2,9 @@
 /*
  * Theory of operation.  Eight ports of ACPI and one of pvpanic, each a byte but for the GED's, which
  * is a doubleword that reads once.  An access of another width to the GED would lose events, so it
- * reads 0 and takes nothing.  A guest may end the machine as often as it likes; whoever is told
+ * reads 0 and takes nothing.  The GED's line is up while an event is pending, and its pin is a level: an
+ * edge that comes while the pin is masked is lost in KVM's IOAPIC, so that what happens before the
+ * guest's driver is there would be heard of only with the next event.  A guest may end the machine as often as it likes; whoever is told
  * decides what is the first time.
  *
  * Of the keyboard controller there is one command, the pulse on the reset line: `reboot=k`, which the
@@ -25,12 +27,24 @@
 
 _Static_assert(LAYOUT_PORT_GED + 4 == ACPI_PORTS + ACPI_PORTS_BYTES, "one range of ports");
 
+/* What was pending. */
+static uint32_t ged_take(struct acpi_regs *regs)
+{
+	pthread_mutex_lock(&regs->lock);
+	const uint32_t events = regs->ged_pending;
+
+	regs->ged_pending = 0;
+	(void)vm_line(regs->vm, LAYOUT_GSI_GED, false);
+	pthread_mutex_unlock(&regs->lock);
+	return events;
+}
+
 static uint64_t acpi_read(void *ctx, uint64_t offset, uint32_t size)
 {
 	struct acpi_regs *regs = ctx;
 
 	if (offset == LAYOUT_PORT_GED - ACPI_PORTS && size == 4)
-		return __atomic_exchange_n(&regs->ged_pending, 0, __ATOMIC_SEQ_CST);
+		return ged_take(regs);
 	return 0;
 }
 
@@ -95,6 +109,7 @@ int acpi_regs_attach(struct acpi_regs *regs, struct bus *ports)
 	size_t i = 0;
 	int ret = 0;
 
+	pthread_mutex_init(&regs->lock, NULL);
 	for (; i < ARRAY_SIZE(ranges) && ret == 0; i++)
 		ret = bus_add(ports, ranges[i].base, ranges[i].bytes, ranges[i].ops, regs);
 	if (ret == 0)
@@ -104,13 +119,22 @@ int acpi_regs_attach(struct acpi_regs *regs, struct bus *ports)
 	return ret;
 }
 
+int acpi_ged_raise(struct acpi_regs *regs, uint32_t events)
+{
+	pthread_mutex_lock(&regs->lock);
+	regs->ged_pending |= events;
+	const int ret = vm_line(regs->vm, LAYOUT_GSI_GED, true);
+
+	pthread_mutex_unlock(&regs->lock);
+	return ret;
+}
+
 int acpi_power_button(struct acpi_regs *regs)
 {
-	__atomic_fetch_or(&regs->ged_pending, GED_POWER_BUTTON, __ATOMIC_SEQ_CST);
-	return vm_pulse(regs->vm, LAYOUT_GSI_GED);
+	return acpi_ged_raise(regs, GED_POWER_BUTTON);
 }
 
 void acpi_regs_reset(struct acpi_regs *regs)
 {
-	__atomic_store_n(&regs->ged_pending, 0, __ATOMIC_SEQ_CST);
+	(void)ged_take(regs);
 }

@@ -119,7 +119,7 @@ static void map_add(struct boot *boot, uint64_t gpa, uint64_t end, uint32_t type
  * said to be reserved here as well as in the DSDT, because Linux looks here first. */
 static int make_map(struct boot *boot)
 {
-	const struct mem_map *ram = &boot->mm->epoch.map;
+	const struct mem_map *ram = &boot->mm->boot;
 
 	if (ram->count == 0 || ram->regions[0].gpa != 0 || ram->regions[0].bytes <= LAYOUT_KERNEL)
 		return boot_fail(boot, -ENOMEM, "kernel: does not fit into guest memory");

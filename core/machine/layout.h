@@ -45,12 +45,34 @@
 #define LAYOUT_PORT_SLEEP_STATUS 0x601
 #define LAYOUT_PORT_RESET 0x602 /* any write of LAYOUT_RESET_VALUE */
 #define LAYOUT_PORT_GED 0x604   /* 4 bytes, read and clear: GED_* bits */
+#define LAYOUT_PORT_DIMM 0x620  /* acpi_memory.c: registers of 4 bytes, DIMM_REG_* */
+#define LAYOUT_PORT_DIMM_BYTES 0x24
 #define LAYOUT_PORT_PCI_ADDRESS 0xcf8
 #define LAYOUT_PORT_PCI_DATA 0xcfc
 #define LAYOUT_RESET_VALUE 1
 #define LAYOUT_S5_TYPE 5 /* SLP_TYP of _S5 */
 
 #define GED_POWER_BUTTON 1u
+#define GED_MEMORY 2u /* a DIMM's slot has an event: DIMM_INSERTED, DIMM_EJECT_ASKED */
+
+/* Slots for DIMMs.  dsdt.asl has as many devices. */
+#define LAYOUT_DIMMS_MAX 64
+#define LAYOUT_NODES_MAX 8 /* proximity domains that a guest can be told of */
+
+/* Offsets from LAYOUT_PORT_DIMM.  All but the first are of the slot that is selected. */
+#define DIMM_REG_SELECT 0x00
+#define DIMM_REG_STATE 0x04 /* read: DIMM_* bits; written: those that are 1 are done */
+#define DIMM_REG_BASE 0x08  /* guest physical address; two registers, low word first */
+#define DIMM_REG_BYTES 0x10 /* length; the same */
+#define DIMM_REG_NODE 0x18  /* proximity domain */
+#define DIMM_REG_OST_EVENT 0x1c
+#define DIMM_REG_OST_STATUS 0x20 /* after .._EVENT: this write is the report */
+
+#define DIMM_PRESENT 1u     /* read only */
+#define DIMM_INSERTED 2u    /* event: cleared by writing it */
+#define DIMM_EJECT_ASKED 4u /* the same */
+#define DIMM_EVENTS 6u      /* both */
+#define DIMM_EJECT 8u       /* write only: it is gone when the write has ended */
 
 /* Global system interrupts: 0 .. 23 are the IOAPIC's pins, MSI routes follow. */
 #define LAYOUT_GSI_SERIAL 4

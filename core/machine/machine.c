@@ -13,6 +13,8 @@
 
 #include "core/cc.h"
 
+#define SHARE_ALIGN (128ull << 20) /* of a window of 2 GiB or more */
+
 static void machine_ended(void *ctx, enum guest_end end)
 {
 	struct machine *m = ctx;
@@ -34,7 +36,26 @@ static int create_buses(struct machine *m, const char **what)
 		m->acpi = (struct acpi_regs){ .vm = &m->vm, .ended = machine_ended, .ctx = m };
 		ret = acpi_regs_attach(&m->acpi, m->ports);
 	}
+	if (ret == 0) {
+		m->dimms = (struct acpi_memory){ .regs = &m->acpi, .hooks = m->config.dimms };
+		ret = acpi_memory_attach(&m->dimms, m->ports);
+	}
 	return ret;
+}
+
+static int create_window(struct machine *m, const char **what)
+{
+	const struct machine_room *room = &m->config.room;
+	const struct mem_window_config config = { .boot_bytes = m->config.memory.bytes,
+						  .max_bytes = room->max_bytes,
+						  .slots = room->slots,
+						  .phys_bits = m->vm.phys_bits };
+
+	if (room->max_bytes == 0)
+		return 0;
+	*what = "memory: the guest can have 8 NUMA nodes at most";
+	return room->nodes > LAYOUT_NODES_MAX ? -EINVAL
+					      : mem_window_make(&m->window, &config, what);
 }
 
 static int create_rest(struct machine *m, const char **what)
@@ -42,7 +63,9 @@ static int create_rest(struct machine *m, const char **what)
 	int ret;
 
 	m->config.memory.phys_bits = m->vm.phys_bits;
-	ret = memmap_create(&m->memory, &m->config.memory, what);
+	ret = create_window(m, what);
+	if (ret == 0)
+		ret = memmap_create(&m->memory, &m->config.memory, what);
 	if (ret != 0)
 		return ret;
 	ret = vm_set_memory(&m->vm, &m->memory.epoch);
@@ -92,17 +115,60 @@ void machine_destroy(struct machine *m)
 	m->mmio = m->ports = NULL;
 }
 
+static void add_range(struct acpi_config *acpi, struct acpi_range range)
+{
+	acpi->ranges[acpi->range_count++] = range;
+}
+
+/* The window, a share for each domain: the guest has to know of a domain, or it takes a DIMM of it for one
+ * of another.  Where a DIMM lies says nothing, its _PXM does.  (An empty share makes Linux complain.) */
+static void add_shares(struct acpi_config *acpi, const struct machine *m)
+{
+	const uint32_t nodes = m->config.room.nodes ? m->config.room.nodes : 1;
+	const uint64_t share = (m->window.end - m->window.base) / nodes & ~(SHARE_ALIGN - 1);
+
+	for (uint32_t node = 0; node < nodes; node++) {
+		const uint64_t gpa = m->window.base + node * share;
+
+		add_range(acpi, (struct acpi_range){
+					.gpa = gpa,
+					.bytes = node + 1 < nodes ? share : m->window.end - gpa,
+					.node = node,
+					.hotplug = true });
+	}
+}
+
+/* Boot RAM is domain 0's. */
+static struct acpi_config acpi_config(const struct machine *m)
+{
+	const uint64_t bytes = m->config.memory.bytes;
+	const uint64_t low = bytes < LAYOUT_RAM_LOW_END ? bytes : LAYOUT_RAM_LOW_END;
+	struct acpi_config acpi = { .cpus = m->config.cpus };
+
+	_Static_assert(LAYOUT_NODES_MAX == 8, "said in a message");
+	if (m->window.end == 0)
+		return acpi;
+	add_range(&acpi, (struct acpi_range){ .bytes = low });
+	if (bytes > low)
+		add_range(&acpi,
+			  (struct acpi_range){ .gpa = LAYOUT_RAM_HIGH, .bytes = bytes - low });
+	add_shares(&acpi, m);
+	return acpi;
+}
+
 int machine_load(struct machine *m, const struct boot_config *boot, const char **what)
 {
+	const struct acpi_config acpi = acpi_config(m);
 	struct boot_config with_rsdp = *boot;
 	int ret = vm_reset(&m->vm);
 
 	*what = "KVM: cannot reset the interrupt controllers";
 	if (ret != 0)
 		return ret;
-	acpi_regs_reset(&m->acpi);
+	acpi_regs_reset(&m->acpi); /* first: an event that comes in between is raised, or void */
+	acpi_memory_reset(&m->dimms);
 	*what = "memory: too little for a PC";
-	ret = acpi_build(&m->memory, m->config.cpus, &with_rsdp.rsdp);
+	ret = acpi_build(&m->memory, &acpi, &with_rsdp.rsdp);
 	if (ret == 0)
 		ret = boot_load(&m->memory, &with_rsdp, &m->entry, what);
 	if (ret != 0)

@@ -16,14 +16,26 @@
 
 #include "core/bus/bus.h"
 #include "core/machine/acpi.h"
+#include "core/machine/acpi_memory.h"
 #include "core/machine/boot.h"
+#include "core/machine/mem_window.h"
 #include "core/machine/memmap.h"
 #include "core/machine/vcpu.h"
 #include "core/machine/vm.h"
 
+/* Room for memory that is added while the guest runs.  max_bytes 0: none. */
+struct machine_room {
+	uint64_t max_bytes; /* the most in all, with what it boots with */
+	uint32_t slots;     /* see mem_window.h */
+	uint32_t
+		nodes; /* proximity domains that the guest is told of, 0: one; up to LAYOUT_NODES_MAX */
+};
+
 struct machine_config {
 	struct memmap_config memory; /* phys_bits is filled in: what KVM can do */
+	struct machine_room room;
 	uint32_t cpus;
+	struct acpi_memory_hooks dimms; /* what the guest says of its DIMMs; may be all NULL */
 	/* The guest has ended: once until the next machine_load(), from a vCPU thread; must not wait
 	 * for vCPUs, nor call a function of this file.  The machine still runs. */
 	void (*ended)(void *ctx, enum guest_end end);
@@ -38,8 +50,10 @@ struct machine {
 	struct bus *mmio;
 	struct vcpus *vcpus;
 	struct acpi_regs acpi;
-	struct boot_entry entry; /* of the last machine_load() */
-	uint32_t end;            /* enum guest_end, the first one; atomic */
+	struct acpi_memory dimms;
+	struct mem_window window; /* where DIMMs can be; none without room */
+	struct boot_entry entry;  /* of the last machine_load() */
+	uint32_t end;             /* enum guest_end, the first one; atomic */
 };
 
 /* Paused and without a kernel.  Installs a handler for SIGRTMIN.  0 or -errno, *what says it in

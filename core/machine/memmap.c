@@ -202,13 +202,58 @@ static int prepare(const struct memmap_config *config, void *at, uint64_t bytes,
 	return 0;
 }
 
-static int add_region(struct memmap *mm, const struct memmap_config *config, uint64_t gpa,
+/* ---- epochs ---- */
+
+/* Opens a place in all tables for a region at gpa. */
+static uint32_t open_place(struct box_memory *epoch, uint64_t gpa)
+{
+	uint32_t i = epoch->map.count++;
+
+	for (; i > 0 && epoch->map.regions[i - 1].gpa > gpa; i--) {
+		epoch->map.regions[i] = epoch->map.regions[i - 1];
+		epoch->fds[i] = epoch->fds[i - 1];
+		epoch->offsets[i] = epoch->offsets[i - 1];
+		epoch->page_bytes[i] = epoch->page_bytes[i - 1];
+	}
+	return i;
+}
+
+static void close_place(struct box_memory *epoch, uint32_t i)
+{
+	for (epoch->map.count--; i < epoch->map.count; i++) {
+		epoch->map.regions[i] = epoch->map.regions[i + 1];
+		epoch->fds[i] = epoch->fds[i + 1];
+		epoch->offsets[i] = epoch->offsets[i + 1];
+		epoch->page_bytes[i] = epoch->page_bytes[i + 1];
+	}
+}
+
+static uint32_t find_place(const struct box_memory *epoch, uint64_t gpa)
+{
+	uint32_t i = 0;
+
+	while (i < epoch->map.count && epoch->map.regions[i].gpa != gpa)
+		i++;
+	return i;
+}
+
+int memmap_take(const struct box_memory *over, uint64_t gpa)
+{
+	const uint32_t i = find_place(over, gpa);
+
+	if (i == over->map.count)
+		return -ENOENT;
+	munmap((void *)(uintptr_t)over->map.regions[i].addr, over->map.regions[i].bytes);
+	return over->fds[i];
+}
+
+/* A new region in `epoch`, which is as it was when this fails. */
+static int add_region(struct box_memory *epoch, const struct memmap_config *config, uint64_t gpa,
 		      uint64_t bytes, const char **what)
 {
 	const struct mem_kind *kind = &kinds[config->pages];
 	const uint64_t align = kind->bytes > ALIGN_LEAST ? kind->bytes : ALIGN_LEAST;
-	struct box_memory *epoch = &mm->epoch;
-	const uint32_t i = epoch->map.count;
+	struct mem_region region = { .gpa = gpa, .bytes = bytes };
 	int fd = -1;
 	int ret = make_memfd(kind, bytes, &fd);
 
@@ -217,17 +262,23 @@ static int add_region(struct memmap *mm, const struct memmap_config *config, uin
 			    kind->huge ? "memory: this kernel has no huge pages of that size"
 				       : "memory: memfd_create",
 			    kind->huge ? -ENOTSUP : ret);
-	epoch->map.regions[i] = (struct mem_region){ .gpa = gpa, .bytes = bytes };
-	ret = map_aligned(fd, bytes, align, &epoch->map.regions[i].addr);
+	ret = map_aligned(fd, bytes, align, &region.addr);
 	if (ret != 0) {
 		close(fd);
 		return fail(what, kind->none, -ENOMEM);
 	}
+	const uint32_t i = open_place(epoch, gpa);
+
+	epoch->map.regions[i] = region;
 	epoch->fds[i] = fd;
 	epoch->offsets[i] = 0;
 	epoch->page_bytes[i] = kind->bytes;
-	epoch->map.count++;
-	return prepare(config, (void *)(uintptr_t)epoch->map.regions[i].addr, bytes, what);
+	ret = prepare(config, (void *)(uintptr_t)region.addr, bytes, what);
+	if (ret != 0) {
+		close(memmap_take(epoch, gpa));
+		close_place(epoch, i);
+	}
+	return ret;
 }
 
 int memmap_create(struct memmap *mm, const struct memmap_config *config, const char **what)
@@ -235,7 +286,7 @@ int memmap_create(struct memmap *mm, const struct memmap_config *config, const c
 	int ret;
 
 	memset(mm, 0, sizeof(*mm));
-	mm->epoch.map.epoch = 1;
+	mm->epoch.map.epoch = mm->last = 1;
 	CHECK(config->pages < MEM_PAGES_COUNT);
 	ret = check_config(config, what);
 	if (ret != 0)
@@ -245,11 +296,12 @@ int memmap_create(struct memmap *mm, const struct memmap_config *config, const c
 	const uint64_t low =
 		config->bytes < LAYOUT_RAM_LOW_END ? config->bytes : LAYOUT_RAM_LOW_END;
 
-	ret = add_region(mm, config, 0, low, what);
+	ret = add_region(&mm->epoch, config, 0, low, what);
 	if (ret == 0 && config->bytes > low)
-		ret = add_region(mm, config, LAYOUT_RAM_HIGH, config->bytes - low, what);
+		ret = add_region(&mm->epoch, config, LAYOUT_RAM_HIGH, config->bytes - low, what);
 	if (ret != 0)
 		memmap_destroy(mm);
+	mm->boot = mm->epoch.map;
 	return ret;
 }
 
@@ -258,14 +310,47 @@ void memmap_destroy(struct memmap *mm)
 	struct box_memory *epoch = &mm->epoch;
 
 	while (epoch->map.count) {
-		const struct mem_region *r = &epoch->map.regions[--epoch->map.count];
-
-		munmap((void *)(uintptr_t)r->addr, r->bytes);
-		close(epoch->fds[epoch->map.count]);
+		close(memmap_take(epoch, epoch->map.regions[0].gpa));
+		close_place(epoch, 0);
 	}
+	mm->boot.count = 0;
+}
+
+int memmap_plan_add(struct memmap *mm, const struct memmap_config *config, uint64_t gpa,
+		    struct box_memory *next, const char **what)
+{
+	const struct mem_kind *kind = &kinds[config->pages];
+
+	CHECK(gpa % kind->bytes == 0 && config->bytes % kind->bytes == 0 && config->bytes != 0);
+	if (mm->epoch.map.count == MEM_REGIONS_MAX)
+		return fail(what, "memory: no more regions", -ENOSPC);
+	if (config->node >= (int)NODES_MAX || config->node < -1)
+		return fail(what, "memory: no such NUMA node", -EINVAL);
+	if (!kind->huge && config->prealloc && config->bytes > host_bytes(true))
+		return fail(what, "memory: more than the host has free", -ENOMEM);
+	*next = mm->epoch;
+	next->map.epoch = ++mm->last;
+	return add_region(next, config, gpa, config->bytes, what);
+}
+
+int memmap_plan_remove(struct memmap *mm, uint64_t gpa, struct box_memory *next)
+{
+	const uint32_t i = find_place(&mm->epoch, gpa);
+
+	if (i == mm->epoch.map.count)
+		return -ENOENT;
+	*next = mm->epoch;
+	next->map.epoch = ++mm->last;
+	close_place(next, i);
+	return 0;
+}
+
+void memmap_accept(struct memmap *mm, const struct box_memory *next)
+{
+	mm->epoch = *next;
 }
 
 void *memmap_at(const struct memmap *mm, uint64_t gpa, uint64_t bytes)
 {
-	return gpa_span(&mm->epoch.map, gpa_make(gpa), bytes);
+	return gpa_span(&mm->boot, gpa_make(gpa), bytes);
 }

@@ -34,19 +34,36 @@ struct memmap_config {
 };
 
 struct memmap {
-	struct box_memory epoch; /* the current one */
+	struct mem_map boot; /* what the machine starts with; never changes */
+	struct box_memory
+		epoch; /* the current one: of the thread that changes it, see hotplug/memory.h */
+	uint32_t last; /* number that was given to an epoch */
 };
 
 /* Makes boot RAM: one region below the device hole and, if it does not fit, one from 4 GiB on.
  * 0; -EINVAL: size; -ENOMEM: more than the host has free; -ENOTSUP: pages of that kind; with *what
  * naming the thing and what to do (static text). */
 int memmap_create(struct memmap *mm, const struct memmap_config *config, const char **what);
+/* With every region that is left. */
 void memmap_destroy(struct memmap *mm);
+
+/* The next epoch, in *next: the current one and a new region at gpa, which must be free; config->bytes and
+ * gpa are multiples of the page kind, phys_bits does not count.  The map itself stays as it is until
+ * memmap_accept().  0, or as memmap_create(); -ENOSPC: no more regions; nothing is left then. */
+int memmap_plan_add(struct memmap *mm, const struct memmap_config *config, uint64_t gpa,
+		    struct box_memory *next, const char **what);
+/* The same without the region that begins at gpa. 0 or -ENOENT. */
+int memmap_plan_remove(struct memmap *mm, uint64_t gpa, struct box_memory *next);
+/* It is the current one from now on. */
+void memmap_accept(struct memmap *mm, const struct box_memory *next);
+/* The region at gpa of an epoch that is over, or was never accepted: unmapped here; its memfd, which is the
+ * caller's from now on, or -ENOENT. */
+int memmap_take(const struct box_memory *over, uint64_t gpa);
 
 /* Of a page, or of what is asked of the kernel as one (THP): what sizes are a multiple of. */
 uint64_t memmap_page_bytes(enum mem_pages pages);
 
-/* A pointer into guest RAM for the VMM's own writes (boot, ACPI), NULL when out of range. */
+/* A pointer into boot RAM for the VMM's own writes (boot, ACPI), NULL when out of range. */
 void *memmap_at(const struct memmap *mm, uint64_t gpa, uint64_t bytes);
 
 #endif

@@ -354,11 +354,9 @@ int vm_irqfd(struct vm *vm, uint32_t gsi, int eventfd, bool assign)
 	return vm_ioctl(vm, KVM_IRQFD, &irqfd);
 }
 
-int vm_pulse(struct vm *vm, uint32_t gsi)
+int vm_line(struct vm *vm, uint32_t gsi, bool up)
 {
-	struct kvm_irq_level line = { .irq = gsi, .level = 1 };
-	int ret = vm_ioctl(vm, KVM_IRQ_LINE, &line);
+	struct kvm_irq_level line = { .irq = gsi, .level = up };
 
-	line.level = 0;
-	return ret ? ret : vm_ioctl(vm, KVM_IRQ_LINE, &line);
+	return vm_ioctl(vm, KVM_IRQ_LINE, &line);
 }

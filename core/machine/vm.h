@@ -69,7 +69,7 @@ int vm_msi_set(struct vm *vm, uint32_t gsi, uint64_t address, uint32_t data);
 /* Connects an eventfd to a GSI, or takes it off (then its count keeps what is pending).  Several
  * eventfds may share a GSI. */
 int vm_irqfd(struct vm *vm, uint32_t gsi, int eventfd, bool assign);
-/* An edge on an IOAPIC pin, from the VMM itself (any thread). */
-int vm_pulse(struct vm *vm, uint32_t gsi);
+/* An IOAPIC pin goes up or down, by the VMM itself (any thread). */
+int vm_line(struct vm *vm, uint32_t gsi, bool up);
 
 #endif

@@ -30,8 +30,8 @@ static void set_up(void)
 	FUZZ_CHECK(raw != MAP_FAILED);
 	raw += GUARD_BYTES;
 	FUZZ_CHECK(mprotect(raw, MEMORY_BYTES, PROT_READ | PROT_WRITE) == 0);
-	mm.epoch.map.count = 1;
-	mm.epoch.map.regions[0] = (struct mem_region){ 0, MEMORY_BYTES, (uint64_t)(uintptr_t)raw };
+	mm.boot.count = 1;
+	mm.boot.regions[0] = (struct mem_region){ 0, MEMORY_BYTES, (uint64_t)(uintptr_t)raw };
 	kernel = memfd_create("kernel", MFD_CLOEXEC);
 	initrd = memfd_create("initrd", MFD_CLOEXEC);
 	FUZZ_CHECK(kernel >= 0 && initrd >= 0);
@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct boot_entry entry;
 	const char *what;
 
-	if (mm.epoch.map.count == 0)
+	if (mm.boot.count == 0)
 		set_up();
 	FUZZ_CHECK(ftruncate(kernel, 0) == 0);
 	FUZZ_CHECK(pwrite(kernel, data, size, 0) == (ssize_t)size);

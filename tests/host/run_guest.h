@@ -20,6 +20,9 @@
 #define RUN_GUEST_ECHO "e"    /* "hello\n", then what comes goes back; button: "B", powers off */
 #define RUN_GUEST_DRIVER "v"  /* the same after it has started the rng, the only PCI device */
 #define RUN_GUEST_FLOOD "f"   /* a to z, without end */
+#define RUN_GUEST_GIVES                                                                            \
+	"m" /* "I" for a DIMM that comes, "E" when asked to eject it, which it does */
+#define RUN_GUEST_KEEPS "n" /* the same, but "R", and it refuses */
 
 extern const uint8_t run_guest[], run_guest_end[];
 
@@ -48,6 +51,8 @@ asm(
 "	on	'e', r_hello\n"
 "	on	'v', r_driver\n"
 "	on	'f', r_flood\n"
+"	on	'm', r_memory\n"
+"	on	'n', r_memory\n"
 "	cli\n"
 "1:	hlt\n"
 "	jmp	1b\n"
@@ -105,6 +110,45 @@ asm(
 "	cmp	$'z', %r13d\n"
 "	jbe	1b\n"
 "	jmp	r_flood\n"
+
+/* Registers of core/machine/acpi_memory.c, four slots: select, state, .. */
+"r_memory:\n"
+"	xor	%r14d, %r14d\n"
+"1:	mov	$0x620, %edx\n"
+"	mov	%r14d, %eax\n"
+"	out	%eax, %dx\n"
+"	mov	$0x624, %edx\n"
+"	in	%dx, %eax\n"
+"	mov	%eax, %r15d\n"
+"	test	$2, %r15b\n"
+"	jz	2f\n"
+"	mov	$2, %eax\n"
+"	out	%eax, %dx\n"
+"	mov	$'I', %eax\n"
+"	call	r_put\n"
+"2:	test	$4, %r15b\n"
+"	jz	4f\n"
+"	mov	$0x624, %edx\n"
+"	mov	$4, %eax\n"
+"	out	%eax, %dx\n"
+"	cmp	$'n', %r12d\n"
+"	je	3f\n"
+"	mov	$8, %eax\n"
+"	out	%eax, %dx\n"
+"	mov	$'E', %eax\n"
+"	call	r_put\n"
+"	jmp	4f\n"
+"3:	mov	$0x63c, %edx\n"            /* _OST: of an eject request, device busy */
+"	mov	$3, %eax\n"
+"	out	%eax, %dx\n"
+"	mov	$0x640, %edx\n"
+"	mov	$0x82, %eax\n"
+"	out	%eax, %dx\n"
+"	mov	$'R', %eax\n"
+"	call	r_put\n"
+"4:	inc	%r14d\n"
+"	and	$3, %r14d\n"
+"	jmp	1b\n"
 
 /* Slot 1: memory decode, bus master.  Features: VERSION_1.  One queue, of no request. */
 "r_driver:\n"

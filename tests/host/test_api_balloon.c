@@ -221,8 +221,7 @@ static void test_ctl(void **state)
 	ctl("memory balloon --json", 0, "{\"amount_mib\":12,");
 	ctl("memory balloon 65", 1, "mayfly ctl: amount_mib: 65 is more than");
 	ctl("memory balloon none", 2, "mayfly ctl: 'none' is neither a number of MiB nor");
-	ctl("memory", 2, "mayfly ctl: 'memory' needs `balloon`");
-	ctl("memory rng", 2, "mayfly ctl: 'rng' is not a part of memory");
+	ctl("memory balloon 1 2", 2, "mayfly ctl: '2' is one word too many");
 	answers("/balloon");
 	assert_int_equal(number("amount_mib"), 12);
 }

@@ -12,7 +12,6 @@
 #include <cmocka.h>
 // clang-format on
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -20,8 +19,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -428,72 +425,6 @@ static void test_serial_file(void **state)
 	assert_memory_equal(text, "mayfly42\n", 9);
 }
 
-/* ---- its end ---- */
-
-#define ENDS 10
-#define HOGS 4
-static pid_t hogs[HOGS];
-
-static int begin_hogs(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < HOGS; i++) {
-		hogs[i] = fork();
-		if (hogs[i] < 0)
-			return -1;
-		if (hogs[i] == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			for (;;)
-				__asm__ volatile("pause");
-		}
-	}
-	return 0;
-}
-
-static int end_hogs(void **state)
-{
-	for (size_t i = 0; i < HOGS; i++) {
-		kill(hogs[i], SIGKILL);
-		waitpid(hogs[i], NULL, 0);
-	}
-	return end(state);
-}
-
-/* What serves the API comes last where processors are short: all threads of an idle VMM but its first,
- * and those that they make. */
-static void hold_back_api(void)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/task", (int)vm);
-	DIR *tasks = opendir(path);
-	const struct dirent *entry;
-
-	assert_non_null(tasks);
-	while ((entry = readdir(tasks)) != NULL) {
-		const int tid = atoi(entry->d_name); // NOLINT(cert-err34-c) // 0: it is none
-
-		if (tid > 0 && tid != vm)
-			assert_int_equal(setpriority(PRIO_PROCESS, (id_t)tid, 10), 0);
-	}
-	closedir(tasks);
-}
-
-/* A guest that powers off at once takes nobody's answer with it. */
-static void test_last_answer(void **state)
-{
-	(void)state;
-	if (!kvm_or_skip())
-		return;
-	for (int i = 0; i < ENDS; i++) {
-		begin(NULL, -1, -1);
-		go_sdk("x console=ttyS0 pci=off");
-		hold_back_api();
-		takes_at("PUT", "/actions", "{\"action_type\":\"InstanceStart\"}");
-		assert_powered_off();
-	}
-}
-
 /* ---- deaths ---- */
 
 static bool metrics_have(const char *line)
@@ -634,7 +565,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_deaths, begin_idle, end),
 		cmocka_unit_test_teardown(test_serial_pipes, end),
 		cmocka_unit_test_teardown(test_serial_file, end),
-		cmocka_unit_test_setup_teardown(test_last_answer, begin_hogs, end_hogs),
 		cmocka_unit_test_teardown(test_file, end),
 	};
 

@@ -138,7 +138,8 @@ static void test_interrupts(void **state)
 	}
 	assert_int_equal(acpi_power_button(&r->m.acpi), 0);
 	expect_interrupt(r, ++n, 0x4200 | GED_POWER_BUTTON);
-	assert_int_equal(vm_pulse(&r->m.vm, LAYOUT_GSI_GED), 0);
+	assert_int_equal(vm_line(&r->m.vm, LAYOUT_GSI_GED, true), 0);
+	assert_int_equal(vm_line(&r->m.vm, LAYOUT_GSI_GED, false), 0);
 	expect_interrupt(r, ++n, 0x4200); /* read once, and gone */
 	/* Taken off, the eventfd keeps what is pending until it is back. */
 	assert_int_equal(vm_irqfd(&r->m.vm, gsi, msi, false), 0);
@@ -152,6 +153,30 @@ static void test_interrupts(void **state)
 	assert_int_equal(rig_stop(r), 0);
 	close(pin);
 	close(msi);
+}
+
+/* The pin is masked until the guest has set it up; a reset forgets. */
+static void test_event_before_driver(void **state)
+{
+	(void)state;
+	struct rig *r = rig_start(1, false, "v");
+
+	rig_wait(r, 1);
+	machine_pause(&r->m);
+	assert_int_equal(acpi_power_button(&r->m.acpi), 0);
+	rig_load(r);
+	machine_resume(&r->m);
+	expect_interrupt(r, 1, GUEST_DONE);
+	machine_pause(&r->m);
+	rig_load(r);
+	assert_int_equal(acpi_power_button(&r->m.acpi), 0);
+	assert_int_equal(acpi_power_button(&r->m.acpi), 0);
+	machine_resume(&r->m);
+	expect_interrupt(r, 3, 0x4200 | GED_POWER_BUTTON);
+	assert_int_equal(r->reports[2], GUEST_DONE);
+	assert_int_equal(acpi_power_button(&r->m.acpi), 0);
+	expect_interrupt(r, 4, 0x4200 | GED_POWER_BUTTON);
+	assert_int_equal(rig_stop(r), 0);
 }
 
 static void test_second_cpu(void **state)
@@ -440,6 +465,71 @@ static void test_most_cpus(void **state)
 }
 
 /* 77 with the reason, where there is no KVM. */
+/* The memory entries of the SRAT that the guest finds, at most `room`; how many there are. */
+static uint32_t srat_ranges(const struct machine *m, uint64_t ranges[][3], uint32_t room)
+{
+	const uint8_t *at = memmap_at(&m->memory, LAYOUT_ACPI, LAYOUT_ACPI_BYTES);
+	uint32_t n = 0, length;
+
+	for (uint32_t i = 0; i < LAYOUT_ACPI_BYTES - 48; i += 4) {
+		if (memcmp(at + i, "SRAT", 4) != 0)
+			continue;
+		memcpy(&length, at + i + 4, 4);
+		for (uint32_t e = i + 48; e < i + length && n < room; e += at[e + 1]) {
+			if (at[e] != 1)
+				continue;
+			memcpy(ranges[n], at + e + 8, 16);
+			ranges[n++][2] = at[e + 2];
+		}
+	}
+	return n;
+}
+
+static void test_room(void **state)
+{
+	const uint64_t mib = 1 << 20, gib = 1 << 30;
+	struct machine_config config = {
+		.memory = { .bytes = 64 * mib, .pages = MEM_PAGES_4K, .node = -1 },
+		.room = { .max_bytes = 64 * mib + 2 * gib, .slots = 1, .nodes = 2 },
+		.cpus = 2,
+		.ended = rig_ended,
+	};
+	const uint64_t want[3][3] = { { 0, 64 * mib, 0 },
+				      { 4 * gib, gib + 512 * mib, 0 },
+				      { 5 * gib + 512 * mib, gib + 512 * mib, 1 } };
+	struct machine *m = calloc(1, sizeof(*m));
+	struct acpi_dimm dimm;
+	uint64_t ranges[4][3];
+	const char *what = "";
+
+	(void)state;
+	assert_non_null(m);
+	assert_int_equal(machine_create(m, &config, &what), 0);
+	assert_int_equal(m->window.base, 4 * gib);
+	assert_int_equal(m->window.end, 7 * gib);
+	const struct boot_config boot = { .kernel = -1, .initrd = -1, .cmdline = "" };
+
+	assert_int_equal(acpi_memory_insert(&m->dimms, 3, m->window.base, gib, 1), 0);
+	assert_int_equal(acpi_memory_ask_eject(&m->dimms, 3), 0);
+	assert_int_equal(bus_read(m->ports, LAYOUT_PORT_GED, 4), GED_MEMORY);
+	bus_write(m->ports, LAYOUT_PORT_DIMM + DIMM_REG_SELECT, 4, 3);
+	assert_int_equal(bus_read(m->ports, LAYOUT_PORT_DIMM + DIMM_REG_STATE, 4),
+			 DIMM_PRESENT | DIMM_EVENTS);
+	assert_true(machine_load(m, &boot, &what) < 0); /* but the tables are there */
+	assert_int_equal(srat_ranges(m, ranges, 4), 3);
+	assert_memory_equal(ranges, want, sizeof(want));
+	assert_int_equal(acpi_memory_get(&m->dimms, 3, &dimm), 0);
+	assert_true(dimm.present && dimm.events == 0);
+	machine_destroy(m);
+	config.room.slots = 65;
+	assert_int_equal(machine_create(m, &config, &what), -EINVAL);
+	assert_non_null(strstr(what, "slots must be 1 to 64"));
+	config.room = (struct machine_room){ 2 * gib, 1, LAYOUT_NODES_MAX + 1 };
+	assert_int_equal(machine_create(m, &config, &what), -EINVAL);
+	assert_non_null(strstr(what, "8 NUMA nodes"));
+	free(m);
+}
+
 static int probe(void)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
@@ -462,6 +552,7 @@ int main(void)
 		cmocka_unit_test(test_entry32),
 		cmocka_unit_test(test_io),
 		cmocka_unit_test(test_interrupts),
+		cmocka_unit_test(test_event_before_driver),
 		cmocka_unit_test(test_second_cpu),
 		cmocka_unit_test(test_pause_under_load),
 		cmocka_unit_test(test_pause_completes_io),
@@ -475,6 +566,7 @@ int main(void)
 		cmocka_unit_test(test_msi_pool),
 		cmocka_unit_test(test_doorbell),
 		cmocka_unit_test(test_most_cpus),
+		cmocka_unit_test(test_room),
 	};
 	const int unusable = probe();
 

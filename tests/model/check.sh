@@ -22,6 +22,11 @@ cases() {
 		stop            safety  STOPS=1 REQUESTS=1
 		liar-traced     safety  LIARS=1 HANDOFFS=1 REQUESTS=0 FOREIGN_TRACER=1
 		vmm             safety  LIARS=1 STOPS=1 REQUESTS=0 VMM_MAY_DIE
+		change          safety  CHANGES=1 REQUESTS=1
+		change-fault    safety  CHANGES=1 FAULTS=1 REQUESTS=0
+		change-handoff  safety  CHANGES=1 HANDOFFS=1 REQUESTS=0
+		change-liar     safety  CHANGES=1 LIARS=1 REQUESTS=0
+		change-stop     safety  CHANGES=1 STOPS=1 REQUESTS=0
 		handoff-ends    ends    HANDOFFS=1 REQUESTS=1
 		fault-ends      ends    FAULTS=1 REQUESTS=1
 		stop-ends       ends    STOPS=1 REQUESTS=1
@@ -61,6 +66,10 @@ mutants() {
 		STOP_IS_SIGSTOP        liar
 		HELD_AND_SIGSTOP       vmm
 		NO_EXITKILL            vmm
+		GONE_IS_MOVED          change
+		STANDBY_FORGOTTEN      change
+		NOBODY_MOVES           change
+		STANDBY_UNHEARD        change-handoff
 		LISTENER_RELEASED      liar
 		BOX:QUIESCING,PARKED,FENCED,FENCED    liar
 		BOX:ACTIVE,CONDEMN,FENCED,FENCED      stop

@@ -34,6 +34,9 @@
 #ifndef RESTS
 #define RESTS 0 /* 1: every recovery waits for the back-off */
 #endif
+#ifndef CHANGES
+#define CHANGES 0 /* of the memory map */
+#endif
 #ifndef FOREIGN_TRACER
 #define FOREIGN_TRACER 0 /* 1: somebody else traces the boxes */
 #endif
@@ -90,6 +93,7 @@ byte answered;                /* how many the driver was told of */
 byte owner = NONE;
 
 byte faults = FAULTS, stops = STOPS, handoffs = HANDOFFS, liars = LIARS;
+byte changes = CHANGES;
 
 #define runs(i) (life[i] == ALIVE && !stopped[i] && !traced[i])
 #define signal_due(i) (kill_due[i] || stop_due[i] || trap_due[i])
@@ -107,6 +111,7 @@ proctype Judge()
 {
 	timeout;
 	assert(!vmm_lives || !waiting);
+	assert(!vmm_lives || !changing);
 	if
 	:: !vmm_lives ->
 		assert(life[0] == DEAD && life[1] == DEAD && life[2] == DEAD);

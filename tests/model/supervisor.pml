@@ -19,6 +19,8 @@ bool resting;    /* the back-off runs */
 bool waiting;    /* a planned replacement was asked for and has not begun */
 bool planned;    /* the one under way is planned */
 byte audited;    /* highest used->idx accepted so far */
+bool changing;   /* the memory map: into another epoch (core/box/epoch.c) */
+bool old[SLOTS]; /* born into a map before */
 
 /* Within d_step only: written before they are read. */
 hidden byte who, event, row, action, next_state;
@@ -221,7 +223,12 @@ inline act_device()
 		:: else
 		fi
 	:: action == DEVICE_DO_QUIESCE -> planned = true; waiting = false; due!serving, BOX_EV_QUIESCE
-	:: action == DEVICE_DO_FINISH -> planned = false; retire(previous); wanted = (standby == NONE)
+	:: action == DEVICE_DO_FINISH -> planned = false; retire(previous);
+#ifdef MUTANT_STANDBY_UNHEARD
+		wanted = (standby == NONE)
+#else
+		spawn()
+#endif
 	:: action == DEVICE_DO_RECOVER -> planned = false; retire(previous); due!serving, BOX_EV_CONDEMN
 	:: action == DEVICE_DO_SUCCEED -> succeed()
 	:: action == DEVICE_DO_REST -> resting = true; wanted = (standby == NONE)
@@ -235,6 +242,43 @@ inline act_device()
 	:: action == DEVICE_DO_NONE || action == DEVICE_DO_STALL
 	:: else -> assert(false)
 	fi
+}
+
+/* ---- memory epochs: epoch.c ---- */
+
+/* What there is of a slot is of another map than the current one. */
+#define has_old(i) (old[i] && state[i] != BOX_DEAD)
+
+#if defined(MUTANT_GONE_IS_MOVED)
+#define is_gone (serving == NONE || !old[serving])
+#elif defined(MUTANT_STANDBY_FORGOTTEN)
+#define is_gone ((serving == NONE || !old[serving]) && (previous == NONE || !old[previous]))
+#else
+#define is_gone (!has_old(0) && !has_old(1) && !has_old(2))
+#endif
+
+/* Every process that there is was born into what is no longer the map. */
+inline change_map()
+{
+	changing = true;
+	old[0] = (state[0] != BOX_DEAD);
+	old[1] = (state[1] != BOX_DEAD);
+	old[2] = (state[2] != BOX_DEAD);
+#ifndef MUTANT_STANDBY_FORGOTTEN
+	if
+	:: device_state != DEVICE_BROKEN || standby != NONE -> retire(standby); spawn()
+	:: else
+	fi
+#endif
+}
+
+/* The pages are given away now: nobody may have them. */
+inline map_is_changed()
+{
+	changing = false;
+	assert(life[0] == DEAD || !old[0]);
+	assert(life[1] == DEAD || !old[1]);
+	assert(life[2] == DEAD || !old[2])
 }
 
 /* ---- events ---- */
@@ -256,6 +300,7 @@ inline hear(i)
 inline birth(i)
 {
 	wanted = false;
+	old[i] = false;
 	standby = i;
 	life[i] = ALIVE;
 	place[i] = READ;
@@ -328,6 +373,16 @@ proctype Supervisor()
 			:: handoffs > 0 && !waiting -> handoffs--; waiting = true;
 				due!DEVICE, DEVICE_EV_REPLACE
 			:: resting -> resting = false; due!DEVICE, DEVICE_EV_RESTED
+			:: changes > 0 && !changing -> changes--; change_map()
+#ifndef MUTANT_NOBODY_MOVES
+			:: changing && device_state == DEVICE_ACTIVE && old[serving] && !waiting ->
+				waiting = true;
+				due!DEVICE, DEVICE_EV_REPLACE
+#endif
+			:: changing && device_state == DEVICE_BROKEN && serving != NONE &&
+				(state[serving] == BOX_FENCED || state[serving] == BOX_DEAD) ->
+				retire(serving)
+			:: changing && is_gone -> map_is_changed()
 			fi;
 			d_step { work_off(); skip }
 		}

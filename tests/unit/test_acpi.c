@@ -23,7 +23,7 @@
 #include "core/machine/layout.h"
 
 #define MEMORY_BYTES (1 << 20)
-#define TABLES 4
+#define TABLES 5
 
 struct tables {
 	struct memmap mm;
@@ -31,8 +31,8 @@ struct tables {
 	const uint8_t *by_kind[TABLES]; /* in the order of `names` */
 };
 
-enum { FADT, MADT, MCFG, DSDT };
-static const char *const names[TABLES] = { "FACP", "APIC", "MCFG", "DSDT" };
+enum { FADT, MADT, MCFG, SRAT, DSDT };
+static const char *const names[TABLES] = { "FACP", "APIC", "MCFG", "SRAT", "DSDT" };
 
 static uint64_t get(const uint8_t *at, uint32_t offset, uint32_t bytes)
 {
@@ -69,16 +69,17 @@ static const uint8_t *table_at(struct tables *t, uint64_t gpa, const char *signa
 	return table;
 }
 
-static void build(struct tables *t, uint32_t cpus)
+static void build_config(struct tables *t, const struct acpi_config *config)
 {
+	const uint32_t count = config->range_count ? SRAT + 1 : SRAT;
 	const uint8_t *rsdp, *xsdt;
 
 	memset(t, 0, sizeof(*t));
-	t->mm.epoch.map.count = 1;
-	t->mm.epoch.map.regions[0].bytes = MEMORY_BYTES;
-	t->mm.epoch.map.regions[0].addr = (uint64_t)(uintptr_t)malloc(MEMORY_BYTES);
+	t->mm.boot.count = 1;
+	t->mm.boot.regions[0].bytes = MEMORY_BYTES;
+	t->mm.boot.regions[0].addr = (uint64_t)(uintptr_t)malloc(MEMORY_BYTES);
 	memset(memmap_at(&t->mm, 0, MEMORY_BYTES), 0xff, MEMORY_BYTES);
-	assert_int_equal(acpi_build(&t->mm, cpus, &t->rsdp), 0);
+	assert_int_equal(acpi_build(&t->mm, config, &t->rsdp), 0);
 	assert_int_equal(t->rsdp, LAYOUT_ACPI);
 	rsdp = memmap_at(&t->mm, t->rsdp, 36);
 	assert_memory_equal(rsdp, "RSD PTR ", 8);
@@ -88,16 +89,24 @@ static void build(struct tables *t, uint32_t cpus)
 	assert_int_equal(get(rsdp, 20, 4), 36);
 	assert_sum(rsdp, 36);
 	xsdt = table_at(t, get(rsdp, 24, 8), "XSDT");
-	assert_int_equal(length_of(xsdt), 36 + 3 * 8);
-	for (uint32_t i = 0; i < 3; i++)
+	assert_int_equal(length_of(xsdt), 36 + count * 8);
+	for (uint32_t i = 0; i < count; i++)
 		t->by_kind[i] = table_at(t, get(xsdt, 36 + 8 * i, 8), names[i]);
 	assert_int_equal(get(t->by_kind[FADT], 40, 4), get(t->by_kind[FADT], 140, 8));
 	t->by_kind[DSDT] = table_at(t, get(t->by_kind[FADT], 140, 8), "DSDT");
 }
 
+/* Without an SRAT. */
+static void build(struct tables *t, uint32_t cpus)
+{
+	const struct acpi_config config = { .cpus = cpus };
+
+	build_config(t, &config);
+}
+
 static void tables_free(struct tables *t)
 {
-	free((void *)(uintptr_t)t->mm.epoch.map.regions[0].addr);
+	free((void *)(uintptr_t)t->mm.boot.regions[0].addr);
 }
 
 static void assert_io_register(const uint8_t *gas, uint16_t port)
@@ -190,6 +199,68 @@ static void test_mcfg(void **state)
 	tables_free(&t);
 }
 
+static const struct acpi_config with_room = {
+	.cpus = 3,
+	.range_count = 4,
+	.ranges = { { .bytes = LAYOUT_RAM_LOW_END },
+		    { .gpa = LAYOUT_RAM_HIGH, .bytes = 1ull << 30 },
+		    { .gpa = 6ull << 30, .bytes = 0x12345678000, .hotplug = true },
+		    { .gpa = 7ull << 40, .node = 0x1020304, .hotplug = true } },
+};
+
+/* ACPI 6.4 section 5.2.16: every byte. */
+static void test_srat(void **state)
+{
+	static const uint8_t zeros[12] = { 0 };
+	struct tables t;
+	const uint8_t *srat;
+
+	(void)state;
+	build_config(&t, &with_room);
+	srat = t.by_kind[SRAT];
+	assert_int_equal(length_of(srat), 48 + 4 * 40 + 3 * 16);
+	assert_int_equal(get(srat, 8, 1), 3);
+	assert_int_equal(get(srat, 36, 4), 1);
+	assert_memory_equal(srat + 40, zeros, 8);
+	for (uint32_t i = 0; i < 4; i++) {
+		const struct acpi_range *range = &with_room.ranges[i];
+		const uint8_t *e = srat + 48 + 40 * i;
+
+		assert_int_equal(get(e, 0, 2), 40 << 8 | 1);
+		assert_int_equal(get(e, 2, 4), range->node);
+		assert_memory_equal(e + 6, zeros, 2);
+		assert_int_equal(get(e, 8, 8), range->gpa);
+		assert_int_equal(get(e, 16, 8), range->bytes);
+		assert_memory_equal(e + 24, zeros, 4);
+		assert_int_equal(get(e, 28, 4), range->hotplug ? 3 : 1);
+		assert_memory_equal(e + 32, zeros, 8);
+	}
+	for (uint32_t i = 0; i < 3; i++) {
+		const uint8_t *e = srat + 48 + 4 * 40 + 16 * i;
+
+		assert_int_equal(get(e, 0, 2), 16 << 8);
+		assert_int_equal(e[2], 0);
+		assert_int_equal(e[3], i);
+		assert_int_equal(get(e, 4, 4), 1);
+		assert_memory_equal(e + 8, zeros, 8);
+	}
+	tables_free(&t);
+}
+
+/* As many CPUs and ranges as there can be. */
+static void test_largest(void **state)
+{
+	struct acpi_config config = { .cpus = LAYOUT_CPUS_MAX, .range_count = ACPI_RANGES_MAX };
+	struct tables t;
+
+	(void)state;
+	for (uint32_t i = 0; i < ACPI_RANGES_MAX; i++)
+		config.ranges[i] = (struct acpi_range){ .gpa = (uint64_t)i << 40, .bytes = 4096 };
+	build_config(&t, &config);
+	assert_int_equal(length_of(t.by_kind[SRAT]), 48 + ACPI_RANGES_MAX * 40 + 32 * 16);
+	tables_free(&t);
+}
+
 /* How often the bytes stand in the DSDT. */
 static uint32_t occurrences(const struct tables *t, const void *bytes, size_t count)
 {
@@ -225,9 +296,12 @@ static uint32_t has_memory(const struct tables *t, uint32_t base, uint32_t bytes
 	return occurrences(t, want, sizeof(want));
 }
 
-static uint32_t has_interrupt(const struct tables *t, uint32_t gsi)
+#define EDGE 3u /* consumer, edge, high, exclusive */
+#define LEVEL 1u
+
+static uint32_t has_interrupt(const struct tables *t, uint32_t gsi, uint8_t flags)
 {
-	uint8_t want[9] = { 0x89, 6, 0, 3, 1 }; /* consumer, edge, high, exclusive; one */
+	uint8_t want[9] = { 0x89, 6, 0, flags, 1 };
 
 	memcpy(want + 5, &gsi, 4);
 	return occurrences(t, want, sizeof(want));
@@ -248,6 +322,17 @@ static void test_dsdt_addresses(void **state)
 	const uint8_t ged[] = {
 		'E', 'V', 'T', 'S', 1, 0x0b, LAYOUT_PORT_GED & 0xff, LAYOUT_PORT_GED >> 8, 0x0a, 4
 	};
+	const uint8_t dimm[] = { 'D',
+				 'R',
+				 'E',
+				 'G',
+				 1,
+				 0x0b,
+				 LAYOUT_PORT_DIMM & 0xff,
+				 LAYOUT_PORT_DIMM >> 8,
+				 0x0a,
+				 LAYOUT_PORT_DIMM_BYTES };
+	const uint8_t pnp0c80[] = { '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x0c, 0x80 };
 	uint8_t info[] = { 'I', 'N', 'F', 'O', 0, 0x0c, 0, 0, 0, 0, 0x0a, 4 };
 	const uint32_t info_at = LAYOUT_ACPI_INFO;
 	struct tables t;
@@ -259,12 +344,15 @@ static void test_dsdt_addresses(void **state)
 	assert_int_equal(has_ports(&t, LAYOUT_PORT_PCI_ADDRESS, 8), 1);
 	assert_int_equal(LAYOUT_PORT_PCI_DATA, LAYOUT_PORT_PCI_ADDRESS + 4);
 	assert_int_equal(has_ports(&t, LAYOUT_PORT_SLEEP_CONTROL, 8), 1);
+	assert_int_equal(has_ports(&t, LAYOUT_PORT_DIMM, LAYOUT_PORT_DIMM_BYTES), 1);
 	assert_int_equal(has_ports(&t, LAYOUT_PORT_SERIAL, 8), 1);
 	assert_int_equal(has_ports(&t, LAYOUT_PORT_PANIC, 1), 1);
-	assert_int_equal(has_interrupt(&t, LAYOUT_GSI_SERIAL), 1);
-	assert_int_equal(has_interrupt(&t, LAYOUT_GSI_GED), 1);
+	assert_int_equal(has_interrupt(&t, LAYOUT_GSI_SERIAL, EDGE), 1);
+	assert_int_equal(has_interrupt(&t, LAYOUT_GSI_GED, LEVEL), 1);
 	assert_int_equal(occurrences(&t, s5, sizeof(s5)), 1);
 	assert_int_equal(occurrences(&t, ged, sizeof(ged)), 1);
+	assert_int_equal(occurrences(&t, dimm, sizeof(dimm)), 1);
+	assert_int_equal(occurrences(&t, pnp0c80, sizeof(pnp0c80)), LAYOUT_DIMMS_MAX);
 	memcpy(info + 6, &info_at, 4);
 	assert_int_equal(occurrences(&t, info, sizeof(info)), 1);
 	assert_int_equal(occurrences(&t, "ACPI0007", 9), LAYOUT_CPUS_MAX);
@@ -277,8 +365,8 @@ static void test_no_memory(void **state)
 
 	(void)state;
 	build(&t, 1);
-	t.mm.epoch.map.regions[0].bytes = LAYOUT_ACPI + LAYOUT_ACPI_BYTES - 1;
-	assert_int_equal(acpi_build(&t.mm, 1, &t.rsdp), -ENOMEM);
+	t.mm.boot.regions[0].bytes = LAYOUT_ACPI + LAYOUT_ACPI_BYTES - 1;
+	assert_int_equal(acpi_build(&t.mm, &with_room, &t.rsdp), -ENOMEM);
 	tables_free(&t);
 }
 
@@ -304,7 +392,7 @@ static void forget_compiler(uint8_t *table)
 static void round_trip(const struct tables *t, const char *dir, uint32_t kind)
 {
 	const uint32_t bytes = length_of(t->by_kind[kind]);
-	uint8_t before[8192], after[8192 + 1];
+	uint8_t before[16384], after[16384 + 1];
 	char command[256], path[128];
 	FILE *file;
 
@@ -338,7 +426,7 @@ static void test_iasl(void **state)
 		skip();
 	}
 	assert_non_null(mkdtemp(dir));
-	build(&t, 3);
+	build_config(&t, &with_room);
 	for (uint32_t kind = 0; kind < TABLES; kind++)
 		round_trip(&t, dir, kind);
 	snprintf(command, sizeof(command), "rm -r %s", dir);
@@ -433,7 +521,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fadt),      cmocka_unit_test(test_madt),
-		cmocka_unit_test(test_mcfg),      cmocka_unit_test(test_dsdt_addresses),
+		cmocka_unit_test(test_mcfg),      cmocka_unit_test(test_srat),
+		cmocka_unit_test(test_largest),   cmocka_unit_test(test_dsdt_addresses),
 		cmocka_unit_test(test_no_memory), cmocka_unit_test(test_iasl),
 		cmocka_unit_test(test_registers), cmocka_unit_test(test_button),
 	};

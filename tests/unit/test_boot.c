@@ -40,9 +40,8 @@ struct world {
 
 static void set_memory(struct world *w, uint64_t bytes)
 {
-	w->mm.epoch.map = (struct mem_map){ .epoch = 1, .count = 1 };
-	w->mm.epoch.map.regions[0] =
-		(struct mem_region){ 0, bytes, (uint64_t)(uintptr_t)w->raw + 4096 };
+	w->mm.boot = (struct mem_map){ .epoch = 1, .count = 1 };
+	w->mm.boot.regions[0] = (struct mem_region){ 0, bytes, (uint64_t)(uintptr_t)w->raw + 4096 };
 }
 
 static struct world *world_make(bool elf)
@@ -216,7 +215,7 @@ static void test_high_memory(void **state)
 {
 	struct world *w = world_make(false);
 	const struct boot_params *params;
-	struct mem_map *map = &w->mm.epoch.map;
+	struct mem_map *map = &w->mm.boot;
 
 	(void)state;
 	map->count = 3;
@@ -537,7 +536,7 @@ static void test_small_memory(void **state)
 		set_memory(w, MIB + 4096);
 		expect(w, -ENOMEM, "does not fit");
 		set_memory(w, 0);
-		w->mm.epoch.map.count = 0;
+		w->mm.boot.count = 0;
 		expect(w, -ENOMEM, "does not fit");
 		world_free(w);
 	}

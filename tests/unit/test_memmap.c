@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "core/machine/layout.h"
+#include "core/cc.h"
 #include "core/machine/memmap.h"
 #include "tests/rig/guestmem.h"
 
@@ -140,6 +141,85 @@ static void test_refusals(void **state)
 		config.bytes = 2 * MIB + 4096;
 		assert_refused(&config, -EINVAL, "multiple of the page size");
 	}
+}
+
+/* Regions come and go at any place, and nothing but memmap_accept() changes the map. */
+static void test_plans(void **state)
+{
+	static struct box_memory next, over;
+	struct memmap_config config = base;
+	struct memmap mm;
+	const char *what = "";
+	const uint64_t gpas[] = { 8ull << 30, 4ull << 30, 6ull << 30 }; /* last, first, between */
+	uint32_t epoch = 1;
+
+	(void)state;
+	make(&mm, &base);
+	config.bytes = 4 * MIB;
+	for (size_t i = 0; i < ARRAY_SIZE(gpas); i++) {
+		assert_int_equal(memmap_plan_add(&mm, &config, gpas[i], &next, &what), 0);
+		assert_int_equal(next.map.epoch, ++epoch);
+		assert_int_equal(mm.epoch.map.count, 1 + i);
+		memmap_accept(&mm, &next);
+	}
+	for (uint32_t i = 0; i < 3; i++) {
+		const struct mem_region *r = &mm.epoch.map.regions[i + 1];
+		char byte = 1;
+
+		assert_int_equal(r->gpa, (4ull + 2 * i) << 30);
+		*(char *)(uintptr_t)(r->addr + r->bytes - 1) = (char)(i + 1);
+		assert_int_equal(pread(mm.epoch.fds[i + 1], &byte, 1, (off_t)r->bytes - 1), 1);
+		assert_int_equal(byte, i + 1);
+	}
+	assert_int_equal(mm.boot.count, 1);
+	assert_null(memmap_at(&mm, 4ull << 30, 1)); /* boot RAM is what the VMM writes to */
+	/* One that is not accepted leaves nothing. */
+	assert_int_equal(memmap_plan_add(&mm, &config, 10ull << 30, &next, &what), 0);
+	close(memmap_take(&next, 10ull << 30));
+	assert_int_equal(memmap_take(&mm.epoch, 10ull << 30), -ENOENT);
+	assert_int_equal(memmap_plan_remove(&mm, 10ull << 30, &next), -ENOENT);
+	assert_int_equal(memmap_plan_remove(&mm, 6ull << 30, &next), 0);
+	assert_int_equal(next.map.epoch, epoch + 2);
+	over = mm.epoch;
+	memmap_accept(&mm, &next);
+	assert_int_equal(mm.epoch.map.count, 3);
+	assert_int_equal(mm.epoch.map.regions[2].gpa, 8ull << 30);
+	const int fd = memmap_take(&over, 6ull << 30);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+	close(fd);
+	memmap_destroy(&mm);
+}
+
+/* What cannot be had is said, and leaves the map, its descriptors and its numbers of regions as they were. */
+static void test_plans_refused(void **state)
+{
+	static struct box_memory next;
+	struct memmap_config config = base;
+	struct memmap mm;
+	const char *what = "";
+
+	(void)state;
+	make(&mm, &base);
+	config.bytes = 2 * MIB;
+	config.node = 1000;
+	assert_int_equal(memmap_plan_add(&mm, &config, 4ull << 30, &next, &what), -ENOTSUP);
+	assert_non_null(strstr(what, "NUMA node"));
+	config.node = -2;
+	assert_int_equal(memmap_plan_add(&mm, &config, 4ull << 30, &next, &what), -EINVAL);
+	config = base;
+	config.bytes = 1ull << 40;
+	config.prealloc = true;
+	assert_int_equal(memmap_plan_add(&mm, &config, 4ull << 30, &next, &what), -ENOMEM);
+	config.prealloc = false;
+	config.bytes = 2 * MIB;
+	for (uint64_t i = 1; i < MEM_REGIONS_MAX; i++) {
+		assert_int_equal(memmap_plan_add(&mm, &config, (4 + i) << 30, &next, &what), 0);
+		memmap_accept(&mm, &next);
+	}
+	assert_int_equal(memmap_plan_add(&mm, &config, 4ull << 30, &next, &what), -ENOSPC);
+	memmap_destroy(&mm);
 }
 
 /* 32 address bits end where high RAM begins. */
@@ -295,10 +375,11 @@ static void test_huge(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one_region), cmocka_unit_test(test_hole),
-		cmocka_unit_test(test_refusals),   cmocka_unit_test(test_addressable),
-		cmocka_unit_test(test_seals),      cmocka_unit_test(test_advice),
-		cmocka_unit_test(test_prealloc),   cmocka_unit_test(test_node),
+		cmocka_unit_test(test_one_region),    cmocka_unit_test(test_hole),
+		cmocka_unit_test(test_refusals),      cmocka_unit_test(test_plans),
+		cmocka_unit_test(test_plans_refused), cmocka_unit_test(test_addressable),
+		cmocka_unit_test(test_seals),         cmocka_unit_test(test_advice),
+		cmocka_unit_test(test_prealloc),      cmocka_unit_test(test_node),
 		cmocka_unit_test(test_huge),
 	};
 

@@ -233,7 +233,13 @@ static void test_memory_rules(void **state)
 	takes("--memory 33M,pages=4k");
 	refuses("--memory 1536M,pages=1g",
 		"--memory: size must be a multiple of 1024M, the page size");
-	refuses("--memory 1G,max=2G", "--memory: max: unknown key");
+	refuses("--memory 1G,max=512M", "--memory: max must be at least the size at boot, 1024M");
+	refuses("--memory 1G,max=2049M,pages=2m",
+		"--memory: max must be a multiple of 2M, the page size");
+	refuses("--memory 1G,max=2G,slots=65", "--memory: slots: 65 is not between 1 and 64");
+	refuses("--memory 1G,max=2G,slots=0", "--memory: slots: 0 is not between 1 and 64");
+	refuses("--memory 1G,nodes=9", "--memory: nodes: 9 is not between 1 and 8");
+	refuses("--memory 1G,most=2G", "--memory: most: unknown key");
 	refuses("--memory 1G,2G", "--memory: 2G: unknown key");
 	refuses("--memory 1G,size=2G", "--memory: size: given twice");
 	refuses("--memory 1G,node=2,node=3", "--memory: node: given twice");
@@ -396,18 +402,18 @@ static void test_long_input(void **state)
 /* Words that are no options, where a verb takes them. */
 static void test_operands(void **state)
 {
-	char *const argv[] = { "/s", "--json", "autopsies", "a", "1", "b" };
+	char *const argv[] = { "/s", "--json", "memory", "add", "a", "1", "b" };
 	struct ctl_options ctl;
 
 	(void)state;
 	options_default(&ctl_set, &ctl);
-	assert_int_equal(options_parse(&ctl_set, 5, argv, &ctl, &error), 0);
+	assert_int_equal(options_parse(&ctl_set, 6, argv, &ctl, &error), 0);
 	assert_true(ctl.json);
-	assert_int_equal(ctl.operand_count, 4);
+	assert_int_equal(ctl.operand_count, 5);
 	assert_ptr_equal(ctl.operands[0], argv[0]);
 	assert_ptr_equal(ctl.operands[3], argv[4]);
 	options_default(&ctl_set, &ctl);
-	assert_int_equal(options_parse(&ctl_set, 6, argv, &ctl, &error), -EINVAL);
+	assert_int_equal(options_parse(&ctl_set, 7, argv, &ctl, &error), -EINVAL);
 	assert_string_equal(error.text, "unexpected argument 'b'");
 }
 

@@ -144,7 +144,8 @@ static uint64_t world_digest(uint32_t *leaving)
 	d = digest_add(d, (uint64_t)(dev->waiting != NULL) | dev->passage.live << 1 |
 				  dev->passage.planned << 2 | dev->passage.carried << 3 |
 				  dev->respawn.armed << 4 | dev->fresh << 5 | dev->starting << 6 |
-				  (dev->broken != NULL) << 7 | (world.spawner.pid == 0) << 8);
+				  (dev->broken != NULL) << 7 | (world.spawner.pid == 0) << 8 |
+				  (world.sup.wait != NULL) << 9);
 	d = digest_add(d, (dev->standby_failures < 2 ? dev->standby_failures : 2) |
 				  walk.faults << 8 |
 				  (budget_deaths(dev) < 4 ? budget_deaths(dev) : 4) << 16 |
@@ -154,7 +155,7 @@ static uint64_t world_digest(uint32_t *leaving)
 		struct generation *gen = world_generation(g);
 
 		*leaving += g > 2 && gen != NULL;
-		d = digest_add(d, gen != NULL);
+		d = digest_add(d, (uint64_t)(gen != NULL) | is_old(gen) << 1);
 		for (uint32_t i = 0; gen != NULL && i < gen->lanes; i++)
 			d = digest_box(d, &gen->boxes[i]);
 	}
@@ -258,19 +259,19 @@ static void test_search(void **state)
 static void test_random_one_lane(void **state)
 {
 	(void)state;
-	walk_randomly(1, 10000, 150);
+	walk_randomly(1, 14000, 150);
 }
 
 static void test_random_two_lanes(void **state)
 {
 	(void)state;
-	walk_randomly(2, 10000, 200);
+	walk_randomly(2, 14000, 200);
 }
 
 static void test_random_three_lanes(void **state)
 {
 	(void)state;
-	walk_randomly(3, 10000, 300);
+	walk_randomly(3, 14000, 300);
 }
 
 /* What has an effect in the tables and still is not walked through, and why. */

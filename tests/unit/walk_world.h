@@ -20,10 +20,13 @@ static struct world {
 	struct device *dev;
 	struct replace_request requests[REQUESTS];
 	bool asked[REQUESTS];
-	bool driver; /* the guest set DRIVER_OK and did not reset */
-	bool resets; /* a reset was asked for and not reported done */
-	bool starts; /* a start was asked for and not reported done */
-	bool failed; /* NEEDS_RESET since then */
+	bool driver;            /* the guest set DRIVER_OK and did not reset */
+	bool resets;            /* a reset was asked for and not reported done */
+	bool starts;            /* a start was asked for and not reported done */
+	bool failed;            /* NEEDS_RESET since then */
+	struct epoch_wait move; /* of the last change of the memory map */
+	char who[DEVICE_ID_MAX + 1];
+	bool looked; /* for it, and nothing has happened since */
 } world;
 
 /* ---- what the transport is told ---- */
@@ -281,7 +284,31 @@ static bool rest_box(struct box *box)
 	return false;
 }
 
-static bool rest_step(void)
+/* Another memory map, into which the device is to come. */
+static void env_remap(void)
+{
+	struct box_memory next = world.sup.memory;
+
+	next.map.epoch++;
+	set_memory(&world.sup, &next);
+	world.move = (struct epoch_wait){
+		.look = look_moved, .until = EPOCH_GONE, .ret = -EAGAIN, .who = world.who
+	};
+	world.sup.wait = &world.move;
+	world.sup.step.fire = epoch_step;
+	epoch_step(&world.sup.step);
+}
+
+static bool rest_look(void)
+{
+	if (!world.sup.step.armed || world.looked)
+		return false;
+	world.looked = true;
+	env_fire(&world.sup.step);
+	return true;
+}
+
+static bool rest_others(void)
 {
 	const uint32_t first = pick_rarely(GENERATIONS_SEEN, 2);
 
@@ -301,6 +328,15 @@ static bool rest_step(void)
 		return false;
 	env_fire(&world.dev->respawn);
 	return true;
+}
+
+static bool rest_step(void)
+{
+	if (rest_others()) {
+		world.looked = false;
+		return true;
+	}
+	return rest_look();
 }
 
 /* Events are counted first and then the chosen one is made to happen. */
@@ -363,6 +399,8 @@ static void offer_others(struct turn *t)
 		OFFER(!world.asked[i] || world.requests[i].done, env_replace(i));
 	OFFER(true, device_replace_post(world.dev, REPLACE_SCHEDULE, false));
 	OFFER(true, env_revive());
+	OFFER(true, env_remap());
+	OFFER(world.sup.step.armed, env_fire(&world.sup.step));
 	OFFER(true, call_condemn(&call));
 	OFFER(world.dev->state == DEVICE_ACTIVE, call_poll(&call));
 	OFFER(walk.faults > 0 && world.spawner.pid != 0, walk.faults--; env_spawner_dies());
@@ -396,6 +434,7 @@ static void world_settle(void)
 	uint32_t steps = 0;
 
 	walk.kind = true;
+	world.looked = false;
 	walk_say("-- the world is kind\n");
 	while (rest_step()) {
 		world_check();
@@ -417,6 +456,7 @@ static void world_rest(void)
 	WALK_CHECK(state != DEVICE_IDLE || !world.driver);
 	WALK_CHECK(!world.resets);
 	WALK_CHECK(!world.starts || state != DEVICE_ACTIVE);
+	WALK_CHECK(world.sup.wait == NULL || world.spawner.pid == 0);
 	for (uint32_t i = 0; i < REQUESTS; i++)
 		WALK_CHECK(!world.asked[i] || world.requests[i].done || world.spawner.pid == 0);
 }
@@ -433,6 +473,7 @@ static void world_close(void)
 	WALK_CHECK(kernel.held == 1); /* the spawner's socket */
 	for (uint32_t i = 0; i < WALK_PROCS; i++)
 		WALK_CHECK(!kernel.procs[i].alive);
+	world.sup.wait = NULL;
 	call_unlink(&call);
 	device_free(world.dev);
 	pthread_cond_destroy(&world.sup.changed);

@@ -65,7 +65,7 @@ add_base() {
 }
 
 compile() {
-	"${CC:-gcc}" -std=gnu11 -O2 -Wall -Wextra -Werror -D_GNU_SOURCE -static -o "$2" "$here/$1" "${@:3}"
+	"${CC:-gcc}" -std=gnu11 -O2 -Wall -Wextra -Werror -D_GNU_SOURCE -I"$TOP" -static -o "$2" "$here/$1" "${@:3}"
 }
 
 guest=${work:?}/guest

@@ -15,10 +15,11 @@
 # tells the guest to stop, waits for its verdict and its power-off, checks the disk images from outside
 # and that no line of console and serial port is missing, and prints a table.  Exit 0: everything holds.
 #
-# DEMO_PART is demo-replace.sh or demo-faults.sh, and defines
+# DEMO_PART is demo-replace.sh, demo-faults.sh or demo-hotplug.sh, and defines
 #
 #   disks              ids of the disks that carry a file system
 #   options, settings  more of `mayfly run`, and of its configuration: members of mayfly.devices
+#   words              more of the guest's kernel command line; may be left out
 #   kernel_messages    how many the guest's kernel is to make
 #   disturb            what to do while the load runs; the devices are in `ids`
 #   again ID           how many generations of the device began without what the last had in hand
@@ -120,7 +121,7 @@ start_vm() {
 		\"is_root_device\": false, \"is_read_only\": true}"
 	echo "{\"drives\": [$drives], \"mayfly\": {\"devices\": {$settings}}}" >"$DEMO_DIR/vm.json"
 	mayfly run --kernel "$DEMO_KERNEL" --initrd "$DEMO_INITRD" \
-		--cmdline "console=hvc0 quiet panic=-1 demo.writers=$DEMO_WRITERS demo.hammers=$DEMO_HAMMERS $(guest_disks)" \
+		--cmdline "console=hvc0 quiet panic=-1 demo.writers=$DEMO_WRITERS demo.hammers=$DEMO_HAMMERS $(guest_disks) ${words-}" \
 		--cpus "$DEMO_CPUS" --memory "$DEMO_MEMORY" \
 		--config "$DEMO_DIR/vm.json" \
 		--console "file:$DEMO_DIR/console.log" --serial "file:$DEMO_DIR/serial.log" --rng \

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# demo.sh [replace|faults]: `make demo`, `make demo-faults`.  A stock Debian kernel under mayfly makes,
+# demo.sh [replace|faults|hotplug]: `make demo`, `make demo-faults`, `make demo-hotplug`.  A stock Debian kernel under mayfly makes,
 # mounts and loads a file system, two with faults, while each of its devices is replaced 100 times
-# (demo-replace.sh), or meets faults for a minute (demo-faults.sh); demo-run.sh is the rest.
+# (demo-replace.sh), meets faults for a minute (demo-faults.sh), or is given memory that is taken away
+# again (demo-hotplug.sh); demo-run.sh is the rest.
 #
 # Where this machine's KVM can run a stock kernel (VMX or SVM) it runs here; else in the nested rig,
 # where QEMU emulates a machine with SVM: slower, but the same KVM code, kernel and mayfly.
@@ -32,7 +33,8 @@ on_host() {
 }
 
 # Everything there takes some thirty times as long, and more on a busy machine.  The huge pages are there
-# for DEMO_MEMORY=256M,pages=2m.
+# for DEMO_MEMORY=256M,pages=2m, which is what demo-hotplug.sh has: 4 KiB pages are faulted in there at some
+# two thousand a second, while it fills 256 MiB.
 in_nested() {
 	local name vars=() out=()
 	[ -z "$keep" ] || out=(--out "$keep")
@@ -40,7 +42,7 @@ in_nested() {
 		DEMO_CPUS DEMO_MEMORY DEMO_DISK DEMO_RATE DEMO_WRITERS DEMO_HAMMERS; do
 		[ -z "${!name-}" ] || vars+=(--env "$name=${!name}")
 	done
-	"$here/nested.sh" --mem 2048 --append hugepages=136 --timeout "${DEMO_TIMEOUT:-2400}" ${out[@]+"${out[@]}"} \
+	"$here/nested.sh" --mem 2048 --append "hugepages=$huge" --timeout "${DEMO_TIMEOUT:-2400}" ${out[@]+"${out[@]}"} \
 		--env DEMO_KERNEL=/l2/vmlinuz --env DEMO_INITRD=/l2/initrd --env DEMO_DIR=/tmp \
 		--env DEMO_KEEP=/out --env DEMO_SLOW=5 ${vars[@]+"${vars[@]}"} \
 		--env "DEMO_PART=/files/${part##*/}" "$here/demo-run.sh" "$part"
@@ -57,8 +59,11 @@ faults)
 	export DEMO_SEED
 	echo "demo: SEED=$DEMO_SEED"
 	;;
-*) die "usage: tests/rig/nested/demo.sh [replace|faults]" ;;
+hotplug) keep=$TOP/build/demo-hotplug ;;
+*) die "usage: tests/rig/nested/demo.sh [replace|faults|hotplug]" ;;
 esac
+huge=136
+[ "${1-}" != hotplug ] || huge=330 # 256 + 128 + 256 MiB, and some
 part=$here/demo-${1-replace}.sh
 mkdir -p "$keep" 2>/dev/null || true
 [ -w "$keep" ] || keep=

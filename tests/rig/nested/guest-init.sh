@@ -11,6 +11,8 @@
 # since the load began at warning level or about the devices.  Kernel command line:
 #   demo.seconds=N   the longest run (default 600)
 #   demo.writers=N, demo.hammers=N   how many write at a time (default 4 and 12)
+#   demo.hot=POLICY[,POLICY..]   how memory blocks that come are onlined, in their order (kernel, movable); when
+#                    all have come, demo.fill=MIB of memory are filled, used for disk I/O and verified
 #   demo.disk=NAME[,NAME..], demo.control=NAME   default vda, vdb; control `none`: run for demo.seconds
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 MARK='demo: the load begins'
@@ -53,16 +55,34 @@ fail() {
 }
 
 # What the kernel said since the load began: `<PRIORITY>[ time] text` a line.  -1: the mark is gone,
-# so some of it is lost.  Left out: the line of a mount, and what a slow host alone makes it say.
+# so some of it is lost.  Left out: the line of a mount, what a slow host alone makes it say, and how
+# it tells that memory was asked for which it cannot give.
 kernel_messages() {
 	dmesg -r | awk -v mark="$MARK" '
 		index($0, mark) { on = 1; n = 0; next }
 		!on { next }
 		/EXT4-fs \(vd[a-z]\): (un)?mount(ed|ing) filesystem/ { next }
-		/(hrtimer|perf): interrupt took/ { next }
+		/(hrtimer|perf): interrupt took|RT throttling activated/ { next }
+		/page:[0-9a-f]+ refcount:.* pfn:|\] (flags|raw): 0|page dumped because: unmovable/ { next }
+		/\] raw: [0-9a-f ]+$|\] head:[0-9a-f]+ order:|memory memory[0-9]+: Offline failed/ { next }
 		{ p = $0; sub(/^</, "", p); sub(/>.*/, "", p) }
 		p % 8 <= 4 || /vd[a-z]|virtio|hwrng|hvc|ttyS|I\/O error/ { n++; print > "/run/said" }
 		END { print on ? n + 0 : -1 }'
+}
+
+hot_memory() {
+	left=$(param demo.hot '') n=0
+	while [ -n "$left" ]; do
+		for state in /sys/devices/system/memory/memory*/state; do
+			if [ -z "$left" ] || [ "$(cat "$state")" != offline ]; then continue; fi
+			echo "online_${left%%,*}" >"$state" || echo "DEMO-GUEST: cannot online $state"
+			n=$((n + 1))
+			echo "DEMO-GUEST: onlined $n ($left)"
+			case $left in *,*) left=${left#*,} ;; *) left= ;; esac
+		done
+		usleep 100000
+	done
+	guestload memory "$(param demo.fill 64)" "/mnt/${disks%% *}/memory"
 }
 
 for module in virtio_pci virtio_blk virtio_console virtio-rng button evdev; do
@@ -112,6 +132,7 @@ guestload run "$loads" "$(param demo.seconds 600)" "$(param demo.writers 4)" \
 load=$!
 tail -f /run/load &
 tail=$!
+! grep -q 'demo\.hot=' /proc/cmdline || hot_memory &
 wait $load
 kill $tail 2>/dev/null
 sums=$(tail -n 1 /run/load)

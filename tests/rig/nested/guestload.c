@@ -5,6 +5,7 @@
  *
  *   guestload run DIRS SECONDS WRITERS HAMMERS [DEVICE]   until DEVICE begins with "stop", or SECONDS
  *   guestload check DIR                          verifies what a run left behind
+ *   guestload memory MIB FILE                    fills so much memory, writes and reads FILE from there
  *
  * DIRS are folders with commas between, each on a disk of its own: workers take them in turn.
  *
@@ -40,7 +41,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BLOCK 4096u
+#include "tests/rig/nested/guestblock.h"
+
 #define CHUNK_BLOCKS 32u /* the largest single write or read */
 #define FILE_BLOCKS 256u /* the largest file */
 #define HAMMER_BLOCKS 256u
@@ -48,22 +50,11 @@
 #define SECTOR_WORDS 64u
 #define WORKERS_MAX 64
 #define OTHERS 3u /* workers that use other devices */
-#define MAGIC 0x6d6179666c793031ull
 #define DIR_BYTES 256
 #define RNG_BYTES 512
 #define RNG_PAUSE_MS 20
 #define CONSOLE_PAUSE_MS 100
 #define SERIAL_PAUSE_MS 500
-
-struct block {
-	uint64_t magic;
-	uint64_t writer;
-	uint64_t round;
-	uint64_t number;
-	uint64_t blocks; /* of the file */
-	uint64_t body[BLOCK / 8 - 5];
-};
-_Static_assert(sizeof(struct block) == BLOCK, "a block is a block");
 
 struct counters { /* of one worker; in memory shared with the parent */
 	uint64_t files, bytes, verified, errors, hammered, rng_bytes, ticks;
@@ -92,47 +83,6 @@ static void pause_ms(unsigned int ms)
 	const struct timespec t = { ms / 1000, (long)(ms % 1000) * 1000000 };
 
 	nanosleep(&t, NULL);
-}
-
-static uint64_t mix(uint64_t x)
-{
-	x ^= x >> 33;
-	x *= 0xff51afd7ed558ccdull;
-	x ^= x >> 33;
-	x *= 0xc4ceb9fe1a85ec53ull;
-	return x ^ (x >> 33);
-}
-
-/* ---- blocks ---- */
-
-static void block_make(struct block *b, uint64_t writer, uint64_t round, uint64_t n,
-		       uint64_t blocks)
-{
-	const uint64_t step = mix(writer << 48 ^ round << 16 ^ n) | 1;
-	uint64_t word = step;
-
-	*b = (struct block){ MAGIC, writer, round, n, blocks, { 0 } };
-	for (size_t i = 0; i < sizeof(b->body) / sizeof(b->body[0]); i++, word += step)
-		b->body[i] = word;
-}
-
-static bool block_holds(const struct block *b, uint64_t writer, uint64_t round, uint64_t n,
-			uint64_t blocks)
-{
-	struct block want;
-
-	block_make(&want, writer, round, n, blocks);
-	return memcmp(b, &want, sizeof(want)) == 0;
-}
-
-static struct block *buffer_make(unsigned int blocks)
-{
-	void *p = mmap(NULL, (size_t)blocks * BLOCK, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	if (p == MAP_FAILED)
-		abort();
-	return p;
 }
 
 /* ---- writers ---- */
@@ -556,12 +506,69 @@ static int check(const char *path)
 	return summary(&s);
 }
 
+/* ---- memory ---- */
+
+#define MEMORY_WRITER 1000u
+#define MEMORY_DISK_BLOCKS 4096u /* of it go to the disk and come back */
+
+static uint64_t memory_wrong(const struct block *memory, unsigned int blocks)
+{
+	uint64_t wrong = 0;
+
+	for (unsigned int i = 0; i < blocks; i++)
+		wrong += !block_holds(&memory[i], MEMORY_WRITER, 1, i, blocks);
+	return wrong;
+}
+
+/* The last of it, by requests whose buffers it is itself. 0 or an error number. */
+static int memory_to_disk(struct block *memory, unsigned int blocks, const char *path)
+{
+	const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT, 0600);
+	int ret = fd < 0 ? errno : 0;
+
+	for (unsigned int at = 0; at < MEMORY_DISK_BLOCKS && ret == 0; at += CHUNK_BLOCKS) {
+		struct block *chunk = &memory[blocks - MEMORY_DISK_BLOCKS + at];
+
+		ret = transferred(pwrite(fd, chunk, CHUNK_BLOCKS * BLOCK, (off_t)at * BLOCK),
+				  CHUNK_BLOCKS);
+		memset(chunk, 0, CHUNK_BLOCKS * BLOCK);
+		if (ret == 0)
+			ret = transferred(pread(fd, chunk, CHUNK_BLOCKS * BLOCK, (off_t)at * BLOCK),
+					  CHUNK_BLOCKS);
+	}
+	if (fd >= 0)
+		close(fd);
+	unlink(path);
+	return ret;
+}
+
+static int memory(unsigned int mib, const char *path)
+{
+	const unsigned int blocks = mib * (1048576 / BLOCK);
+	struct block *memory = buffer_make(blocks);
+	uint64_t wrong;
+	int ret;
+
+	for (unsigned int i = 0; i < blocks; i++)
+		block_make(&memory[i], MEMORY_WRITER, 1, i, blocks);
+	ret = memory_to_disk(memory, blocks, path);
+	if (ret != 0)
+		printf("guestload: %s: %s\n", path, strerror(ret));
+	wrong = memory_wrong(memory, blocks);
+	printf("DEMO-GUEST: memory mib=%u wrong=%" PRIu64 " disk=%s\n", mib, wrong,
+	       ret == 0 ? "ok" : "errors");
+	return ret != 0 || wrong != 0;
+}
+
 int main(int argc, char **argv)
 {
 	if ((argc == 6 || argc == 7) && strcmp(argv[1], "run") == 0)
 		return run(argv + 2);
 	if (argc == 3 && strcmp(argv[1], "check") == 0)
 		return check(argv[2]);
-	fprintf(stderr, "usage: guestload run DIRS SECONDS WRITERS HAMMERS [DEVICE] | check DIR\n");
+	if (argc == 4 && strcmp(argv[1], "memory") == 0)
+		return memory((unsigned int)atoi(argv[2]), argv[3]);
+	fprintf(stderr, "usage: guestload run DIRS SECONDS WRITERS HAMMERS [DEVICE] | check DIR | "
+			"memory MIB FILE\n");
 	return 2;
 }

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation.  F_SEAL_WRITE is the proof: the kernel gives it only when there is no writable shared
+ * mapping of the file in any process, and from then on allows no new one and no write (fcntl(2), since Linux
+ * 3.17).  Every mapping of guest memory is one.  A hole cannot be punched after it, so the pages go first:
+ * one that somebody touched in between shows in `blocks`, and in the seal being refused.
+ *
+ * What is read in /proc is for the eye, and for descriptors, which the seal says nothing of: a sandbox closes
+ * those of regions before its seal.
+ */
+#include "hotplug/revoke.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "core/cc.h"
+
+#ifndef F_ADD_SEALS
+#define F_ADD_SEALS 1033
+#define F_SEAL_WRITE 8
+#endif
+
+static bool is_denied(void)
+{
+	return errno == EACCES || errno == EPERM;
+}
+
+/* A line of maps is: range, permissions, offset, MAJOR:MINOR, inode, path. */
+static bool line_names(const char *line, const struct stat *st)
+{
+	unsigned int major, minor;
+	uint64_t inode;
+
+	return sscanf(line, "%*s %*s %*s %x:%x %" SCNu64, &major, &minor, &inode) == 3 &&
+	       inode == st->st_ino && major == major(st->st_dev) && minor == minor(st->st_dev);
+}
+
+/* False: not to be looked into. */
+static bool count_maps(int proc, const char *pid, const struct stat *st, uint32_t *count)
+{
+	char path[32];
+	cleanup_free char *line = NULL;
+	size_t room = 0;
+
+	snprintf(path, sizeof(path), "%.16s/maps", pid);
+	int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+	FILE *file = fd >= 0 ? fdopen(fd, "re") : NULL;
+
+	if (file == NULL)
+		return !is_denied();
+	while (getline(&line, &room, file) > 0)
+		*count += line_names(line, st);
+	fclose(file);
+	return true;
+}
+
+static bool count_fds(int proc, const char *pid, const struct stat *st, int except, uint32_t *count)
+{
+	char path[32];
+	const struct dirent *entry;
+	struct stat other;
+	const bool own = strtol(pid, NULL, 10) == getpid();
+
+	snprintf(path, sizeof(path), "%.16s/fd", pid);
+	const int fd = openat(proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+	if (dir == NULL)
+		return !is_denied();
+	while ((entry = readdir(dir)) != NULL) {
+		if (own && strtol(entry->d_name, NULL, 10) == except)
+			continue;
+		/* Follows the link, as opening it would: the file that the descriptor is of. */
+		if (isdigit(entry->d_name[0]) && fstatat(dirfd(dir), entry->d_name, &other, 0) == 0)
+			*count += other.st_ino == st->st_ino && other.st_dev == st->st_dev;
+	}
+	closedir(dir);
+	return true;
+}
+
+/* Threads share what their process has, and one that ends meanwhile has nothing. */
+static int look_around(int fd, const struct stat *st, struct revoke_proof *proof)
+{
+	const struct dirent *entry;
+	DIR *dir = opendir("/proc");
+
+	if (dir == NULL)
+		return -errno;
+	while ((entry = readdir(dir)) != NULL) {
+		if (!isdigit(entry->d_name[0]))
+			continue;
+		const bool maps = count_maps(dirfd(dir), entry->d_name, st, &proof->maps);
+		const bool fds = count_fds(dirfd(dir), entry->d_name, st, fd, &proof->fds);
+
+		proof->hidden += !maps || !fds;
+	}
+	closedir(dir);
+	return 0;
+}
+
+int revoke_region(int fd, struct revoke_proof *proof)
+{
+	struct stat st;
+
+	*proof = (struct revoke_proof){ 0 };
+	if (fstat(fd, &st) != 0)
+		return -errno;
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size) != 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) != 0 || fstat(fd, &st) != 0)
+		return -errno;
+	proof->sealed = true;
+	proof->blocks = (uint64_t)st.st_blocks;
+	return look_around(fd, &st, proof);
+}
