@@ -443,6 +443,63 @@ static void test_guest_ejects(void **state)
 	assert_int_equal(map.epoch.map.count, 1);
 }
 
+/* ---- who waits ---- */
+
+static void *add_other(void *arg)
+{
+	const struct dimm_spec s = spec("d1", BLOCK);
+	struct memory_change times;
+	struct option_error why;
+
+	*(int *)arg = memory_add_dimm(memory, &s, &times, &why);
+	return arg;
+}
+
+static enum dimm_state state_of_slot(uint32_t slot)
+{
+	pthread_mutex_lock(&memory->lock);
+	const enum dimm_state state = memory->dimms[slot].state;
+
+	pthread_mutex_unlock(&memory->lock);
+	return state;
+}
+
+static void wait_for_slot(uint32_t slot, enum dimm_state state)
+{
+	for (int ms = 0; ms < 5000 && state_of_slot(slot) != state; ms++)
+		usleep(1000);
+	assert_int_equal(state_of_slot(slot), state);
+}
+
+/* One that waited and has not run yet reads of its own DIMM, whatever has become of the slot since. */
+static void test_slow_reader(void **state)
+{
+	struct dimm *d = &memory->dimms[0];
+	pthread_t thread;
+	int ret = -1;
+
+	(void)state;
+	assert_int_equal(add("d0", BLOCK), 0);
+	pthread_mutex_lock(&memory->lock);
+	d->waiters++;
+	pthread_mutex_unlock(&memory->lock);
+	memory_ejected(memory, 0);
+	wait_for_slot(0, DIMM_STATE_FREE);
+	assert_int_equal(pthread_create(&thread, NULL, add_other, &ret), 0);
+	usleep(50000);
+	assert_int_equal(state_of_slot(0), DIMM_STATE_FREE);
+	assert_int_equal(d->added.epoch, 2);
+	assert_int_equal(d->removed.epoch, 3);
+	assert_true(revoke_holds(&d->removed.proof));
+	pthread_mutex_lock(&memory->lock);
+	stop_waiting(memory, d);
+	pthread_mutex_unlock(&memory->lock);
+	pthread_join(thread, NULL);
+	assert_int_equal(ret, 0);
+	assert_int_equal(d->added.epoch, 4);
+	assert_string_equal(d->spec.id, "d1");
+}
+
 #define memory_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -452,6 +509,7 @@ int main(void)
 		memory_test(test_goes_on),       memory_test(test_ends),
 		memory_test(test_refused),       memory_test(test_places),
 		memory_test(test_guest_refuses), memory_test(test_guest_ejects),
+		memory_test(test_slow_reader),
 	};
 
 	return cmocka_run_group_tests_name("memory", tests, NULL, NULL);
