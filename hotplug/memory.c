@@ -480,7 +480,7 @@ uint32_t memory_dimms(struct memory *m, struct dimm_status *dimms)
 	return n;
 }
 
-/* ---- the guest ---- */
+/* ---- the guest; it says what it likes, of any slot ---- */
 
 void memory_ejected(struct memory *m, uint32_t slot)
 {
@@ -488,25 +488,30 @@ void memory_ejected(struct memory *m, uint32_t slot)
 	if (slot < MEMORY_DIMMS_MAX && (m->dimms[slot].state == DIMM_STATE_PRESENT ||
 					m->dimms[slot].state == DIMM_STATE_ASKED)) {
 		m->dimms[slot].state = DIMM_STATE_REMOVING;
+		m->dimms[slot].refused = false; /* whatever it said before */
 		pthread_cond_broadcast(&m->changed);
 	}
 	pthread_mutex_unlock(&m->lock);
+}
+
+/* With the lock held: what was asked of the guest will not come, if it was asked. */
+static void give_up_asking(struct memory *m, struct dimm *d)
+{
+	if (d->state != DIMM_STATE_ASKED)
+		return;
+	d->state = DIMM_STATE_PRESENT;
+	d->refused = true;
+	pthread_cond_broadcast(&m->changed);
 }
 
 void memory_ost(struct memory *m, uint32_t slot, uint32_t event, uint32_t status)
 {
 	pthread_mutex_lock(&m->lock);
 	if (slot < MEMORY_DIMMS_MAX && m->dimms[slot].state != DIMM_STATE_FREE) {
-		struct dimm *d = &m->dimms[slot];
-
-		d->guest_status = status;
-		if (d->state == DIMM_STATE_ASKED &&
-		    (event == SCI_EVENT_EJECT || event == OSPM_EVENT_EJECT) &&
-		    status != OST_SUCCESS && status != OST_IN_PROGRESS) {
-			d->state = DIMM_STATE_PRESENT;
-			d->refused = true;
-			pthread_cond_broadcast(&m->changed);
-		}
+		m->dimms[slot].guest_status = status;
+		if ((event == SCI_EVENT_EJECT || event == OSPM_EVENT_EJECT) &&
+		    status != OST_SUCCESS && status != OST_IN_PROGRESS)
+			give_up_asking(m, &m->dimms[slot]);
 	}
 	pthread_mutex_unlock(&m->lock);
 }
@@ -514,10 +519,7 @@ void memory_ost(struct memory *m, uint32_t slot, uint32_t event, uint32_t status
 void memory_forgotten(struct memory *m, uint32_t slot)
 {
 	pthread_mutex_lock(&m->lock);
-	if (slot < MEMORY_DIMMS_MAX && m->dimms[slot].state == DIMM_STATE_ASKED) {
-		m->dimms[slot].state = DIMM_STATE_PRESENT;
-		m->dimms[slot].refused = true;
-		pthread_cond_broadcast(&m->changed);
-	}
+	if (slot < MEMORY_DIMMS_MAX)
+		give_up_asking(m, &m->dimms[slot]);
 	pthread_mutex_unlock(&m->lock);
 }

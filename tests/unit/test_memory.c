@@ -420,6 +420,43 @@ static void test_guest_refuses(void **state)
 	assert_said("ask prepare moved slot gone ");
 }
 
+/* Lets the removal go on once somebody waits for it. */
+static void *mend_when_awaited(void *arg)
+{
+	bool awaited = false;
+
+	while (!awaited) {
+		usleep(1000);
+		pthread_mutex_lock(&memory->lock);
+		awaited = memory->dimms[0].waiters != 0;
+		pthread_mutex_unlock(&memory->lock);
+	}
+	pthread_mutex_lock(&lock);
+	fault.times = 0;
+	pthread_mutex_unlock(&lock);
+	return arg;
+}
+
+/* It refused, and ejects later by itself, which lasts: who asks meanwhile waits for that. */
+static void test_thinks_again(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(add("d0", BLOCK), 0);
+	ejects_at_once = 1;
+	assert_int_equal(take_away("d0"), -EPERM);
+	fault.step = STEP_PREPARE;
+	fault.ret = -EIO;
+	fault.times = UINT32_MAX;
+	memory_ejected(memory, 0);
+	assert_int_equal(pthread_create(&thread, NULL, mend_when_awaited, NULL), 0);
+	assert_int_equal(take_away("d0"), 0);
+	pthread_join(thread, NULL);
+	assert_true(revoke_holds(&change.proof));
+	assert_int_equal(map.epoch.map.count, 1);
+}
+
 /* By itself, twice, or of what is not there: its own loss. */
 static void test_guest_ejects(void **state)
 {
@@ -509,7 +546,7 @@ int main(void)
 		memory_test(test_goes_on),       memory_test(test_ends),
 		memory_test(test_refused),       memory_test(test_places),
 		memory_test(test_guest_refuses), memory_test(test_guest_ejects),
-		memory_test(test_slow_reader),
+		memory_test(test_slow_reader),   memory_test(test_thinks_again),
 	};
 
 	return cmocka_run_group_tests_name("memory", tests, NULL, NULL);
