@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "core/cc.h"
+#include "core/cond.h"
 #include "core/confine.h"
 #include "core/log.h"
 #include "hotplug/memory_internal.h"
@@ -120,17 +121,13 @@ static void *worker(void *arg)
 int memory_create(struct memory **out, const struct memory_site *site)
 {
 	struct memory *m = calloc(1, sizeof(*m));
-	pthread_condattr_t attr;
 	int ret;
 
 	if (m == NULL)
 		return -ENOMEM;
 	m->site = *site;
 	pthread_mutex_init(&m->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&m->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&m->changed);
 	ret = -pthread_create(&m->thread, NULL, worker, m);
 	if (ret != 0) {
 		free(m);
@@ -325,7 +322,6 @@ int memory_add_dimm(struct memory *m, const struct dimm_spec *spec, struct memor
 static int await_removal(struct memory *m, const struct dimm *d, uint32_t timeout_ms)
 {
 	const uint64_t end = now_ns() + timeout_ms * NS_PER_MS;
-	const struct timespec until = { (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
 	int late = 0;
 
 	while (d->state != DIMM_STATE_FREE && !d->refused && !m->ending) {
@@ -335,7 +331,7 @@ static int await_removal(struct memory *m, const struct dimm *d, uint32_t timeou
 		else if (late != 0)
 			return -ETIMEDOUT;
 		else
-			late = pthread_cond_timedwait(&m->changed, &m->lock, &until);
+			late = cond_wait_until(&m->changed, &m->lock, end);
 	}
 	if (d->state == DIMM_STATE_FREE)
 		return 0;
