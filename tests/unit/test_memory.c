@@ -12,7 +12,6 @@
 #include <cmocka.h>
 // clang-format on
 
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -23,6 +22,7 @@
 #include "core/log.h"
 #include "core/machine/layout.h"
 #include "hotplug/memory.h"
+#include "tests/rig/fds.h"
 
 #define MIB (1ull << 20)
 #define BOOT (64 * MIB)
@@ -136,18 +136,6 @@ static int guest_asked(void *ctx, uint32_t slot)
 
 /* ---- around it ---- */
 
-static uint32_t descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	uint32_t n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
-
 static int setup(void **state)
 {
 	const struct memmap_config config = { .bytes = BOOT, .node = -1, .phys_bits = 40 };
@@ -217,7 +205,7 @@ static void assert_said(const char *want)
 static void test_order(void **state)
 {
 	struct dimm_status status[MEMORY_DIMMS_MAX];
-	const uint32_t before = descriptors();
+	const uint32_t before = fds_open(0);
 
 	(void)state;
 	assert_int_equal(add("d0", BLOCK), 0);
@@ -229,7 +217,7 @@ static void test_order(void **state)
 	assert_int_equal(status[0].state, DIMM_STATE_PRESENT);
 	assert_int_equal(status[0].gpa, WINDOW);
 	assert_int_equal(status[0].since_epoch, 2);
-	assert_int_equal(descriptors(), before + 1);
+	assert_int_equal(fds_open(0), before + 1);
 	assert_int_equal(take_away("d0"), 0);
 	assert_said("ask prepare moved slot gone ");
 	assert_int_equal(change.epoch, 3);
@@ -237,7 +225,7 @@ static void test_order(void **state)
 	assert_int_equal(map_of_kvm, 3);
 	assert_int_equal(memory_dimms(memory, status), 0);
 	assert_int_equal(map.epoch.map.count, 1);
-	assert_int_equal(descriptors(), before);
+	assert_int_equal(fds_open(0), before);
 }
 
 /* What fails of an addition, and what is done about it. */
@@ -253,7 +241,7 @@ static void test_undone(void **state)
 		{ STEP_PREPARE, -EIO, -EIO, "slot prepare abandon gone slot ", "disk0" },
 		{ STEP_PREPARE, -ETIMEDOUT, -EIO, "slot prepare abandon gone slot ", "disk0" },
 	};
-	const uint32_t before = descriptors();
+	const uint32_t before = fds_open(0);
 	struct dimm_status status[MEMORY_DIMMS_MAX];
 
 	(void)state;
@@ -269,7 +257,7 @@ static void test_undone(void **state)
 		assert_int_equal(map_of_kvm, 1);
 		assert_int_equal(map_of_boxes, 1);
 		assert_int_equal(memory_dimms(memory, status), 0);
-		assert_int_equal(descriptors(), before);
+		assert_int_equal(fds_open(0), before);
 	}
 	assert_int_equal(add("d0", BLOCK), 0); /* as if nothing had been */
 	assert_said("slot prepare moved insert ");
@@ -345,11 +333,11 @@ static void test_refused(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		if (i == 3)
 			assert_int_equal(add("d0", BLOCK), 0);
-		const uint32_t before = descriptors();
+		const uint32_t before = fds_open(0);
 
 		assert_int_equal(add(cases[i].id, cases[i].bytes), cases[i].ret);
 		assert_non_null(strstr(error.text, cases[i].text));
-		assert_int_equal(descriptors(), before);
+		assert_int_equal(fds_open(0), before);
 	}
 	wrong.proximity = 1;
 	assert_int_equal(memory_add_dimm(memory, &wrong, &change, &error), -EINVAL);
