@@ -175,13 +175,6 @@ static const struct config_field metrics_fields[] = {
 
 /* ---- ours ---- */
 
-static const char *const page_names[] = {
-#define PAGES_NAME(NAME, name) name,
-	MEMORY_PAGES(PAGES_NAME)
-#undef PAGES_NAME
-		NULL,
-};
-
 static int node_take(const struct config_field *f, const json_t *value, void *field,
 		     struct option_error *error)
 {
@@ -217,7 +210,7 @@ static json_t *max_give(const struct config_field *f, const void *field)
 
 static const struct config_type max_mib = { max_take, max_give };
 static const struct config_field memory_fields[] = {
-	{ .key = "pages", .type = &config_choice, RUN(memory.pages), .names = page_names },
+	{ .key = "pages", .type = &config_choice, RUN(memory.pages), .names = memory_pages_names },
 	{ .key = "node",
 	  .type = &node,
 	  .offset = offsetof(struct run_options, memory),

@@ -172,7 +172,7 @@ void option_seal_text(const struct run_seal *seal, char text[OPTION_SEAL_TEXT_MA
 
 #define MIB (1ull << 20)
 
-static const char *const memory_pages_names[] = {
+const char *const memory_pages_names[] = {
 #define PAGES_NAME(NAME, name) name,
 	MEMORY_PAGES(PAGES_NAME)
 #undef PAGES_NAME

@@ -72,6 +72,8 @@ enum memory_pages {
 		MEMORY_PAGES_COUNT
 };
 
+extern const char *const memory_pages_names[]; /* NULL-terminated */
+
 /* NAME, name, configuration key, value, default, how it is read, help. */
 #define MEMORY_OPTIONS(X)                                                                          \
 	X(SIZE, "size", "machine-config.mem_size_mib", "SIZE", "512M",                             \

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "core/cc.h"
+#include "core/cond.h"
 #include "core/confine.h"
 #include "core/log.h"
 #include "hotplug/memory_internal.h"
@@ -60,9 +61,9 @@ static void settle(struct memory *m, struct dimm *d, enum dimm_state state, int 
 	d->state = state;
 	d->ret = ret;
 	if (state == DIMM_STATE_PRESENT)
-		d->since_epoch = d->change.epoch;
+		d->since_epoch = d->added.epoch;
 	if (state == DIMM_STATE_FREE) {
-		m->removal.change = d->change;
+		m->removal.change = d->removed;
 		memcpy(m->removal.id, d->spec.id, sizeof(d->spec.id));
 	}
 	pthread_cond_broadcast(&m->changed);
@@ -120,17 +121,13 @@ static void *worker(void *arg)
 int memory_create(struct memory **out, const struct memory_site *site)
 {
 	struct memory *m = calloc(1, sizeof(*m));
-	pthread_condattr_t attr;
 	int ret;
 
 	if (m == NULL)
 		return -ENOMEM;
 	m->site = *site;
 	pthread_mutex_init(&m->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&m->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&m->changed);
 	ret = -pthread_create(&m->thread, NULL, worker, m);
 	if (ret != 0) {
 		free(m);
@@ -260,16 +257,27 @@ static int take_slot(struct memory *m, const struct dimm_spec *spec, struct dimm
 	ret = place(m, spec, &gpa, error);
 	if (ret != 0)
 		return ret;
-	*d = (struct dimm){ .spec = *spec,
-			    .state = DIMM_STATE_ADDING,
-			    .serial = ++m->serials,
-			    .gpa = gpa,
-			    .what = "" };
+	*d = (struct dimm){ .spec = *spec, .state = DIMM_STATE_ADDING, .gpa = gpa, .what = "" };
 	*out = d;
 	return 0;
 }
 
 /* ---- for other threads ---- */
+
+static bool has_readers(const struct memory *m)
+{
+	for (uint32_t i = 0; i < MEMORY_DIMMS_MAX; i++) {
+		if (m->dimms[i].state == DIMM_STATE_FREE && m->dimms[i].waiters != 0)
+			return true;
+	}
+	return false;
+}
+
+static void stop_waiting(struct memory *m, struct dimm *d)
+{
+	d->waiters--;
+	pthread_cond_broadcast(&m->changed);
+}
 
 static bool is_being_added(const struct dimm *d)
 {
@@ -283,58 +291,70 @@ int memory_add_dimm(struct memory *m, const struct dimm_spec *spec, struct memor
 	int ret;
 
 	pthread_mutex_lock(&m->lock);
-	ret = take_slot(m, spec, &d, error);
-	pthread_cond_broadcast(&m->changed);
-	while (ret == 0 && is_being_added(d) && !m->ending)
+	while (has_readers(m)) /* they need not wait for anything: not for long */
 		pthread_cond_wait(&m->changed, &m->lock);
-	if (ret == 0 && d->state == DIMM_STATE_FAILED) {
+	ret = take_slot(m, spec, &d, error);
+	if (ret != 0) {
+		pthread_mutex_unlock(&m->lock);
+		return ret;
+	}
+	d->waiters++;
+	pthread_cond_broadcast(&m->changed);
+	while (is_being_added(d) && !m->ending)
+		pthread_cond_wait(&m->changed, &m->lock);
+	if (d->state == DIMM_STATE_FAILED) {
 		ret = d->ret;
 		snprintf(error->text, sizeof(error->text), "%s: %s%s%s", spec->id, d->what,
 			 d->who[0] != '\0' ? ": " : "", d->who);
 		d->state = DIMM_STATE_FREE;
-	} else if (ret == 0 && d->state == DIMM_STATE_ADDING) {
+	} else if (d->state == DIMM_STATE_ADDING) {
 		snprintf(error->text, sizeof(error->text), "the VM is ending");
 		ret = -ECANCELED;
-	} else if (ret == 0) {
-		*change = d->change;
+	} else { /* or gone again already */
+		*change = d->added;
 	}
+	stop_waiting(m, d);
 	pthread_mutex_unlock(&m->lock);
 	return ret;
 }
 
-/* Waits until the DIMM is gone (another may be in its slot by then), the guest has refused, or the time is
- * over. */
-static int await_removal(struct memory *m, const struct dimm *d, uint64_t serial,
-			 uint32_t timeout_ms)
+/* Waits until the DIMM is gone, the guest has refused, or the time is over. */
+static int await_removal(struct memory *m, const struct dimm *d, uint32_t timeout_ms)
 {
 	const uint64_t end = now_ns() + timeout_ms * NS_PER_MS;
-	const struct timespec until = { (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
 	int late = 0;
 
-	while (d->serial == serial && d->state != DIMM_STATE_FREE && !d->refused && !m->ending) {
+	while (d->state != DIMM_STATE_FREE && !d->refused && !m->ending) {
 		/* What was ejected goes, however long it takes. */
 		if (d->state == DIMM_STATE_REMOVING)
 			pthread_cond_wait(&m->changed, &m->lock);
 		else if (late != 0)
 			return -ETIMEDOUT;
 		else
-			late = pthread_cond_timedwait(&m->changed, &m->lock, &until);
+			late = cond_wait_until(&m->changed, &m->lock, end);
 	}
-	if (d->serial != serial || d->state == DIMM_STATE_FREE)
+	if (d->state == DIMM_STATE_FREE)
 		return 0;
 	return d->refused ? -EPERM : -ECANCELED;
 }
 
-static int ask(struct memory *m, const char *id, struct dimm **out, struct option_error *error)
+/* That can be removed. */
+static int choose(struct memory *m, const char *id, struct dimm **out, struct option_error *error)
 {
 	struct dimm *d = find(m, id);
-	int ret;
 
 	if (d == NULL)
 		REFUSE(error, ENOENT, "%s: no such memory device", id);
 	if (is_being_added(d) || d->state == DIMM_STATE_FAILED)
 		REFUSE(error, EBUSY, "%s: it is being added", id);
 	*out = d;
+	return 0;
+}
+
+static int ask(struct memory *m, struct dimm *d, struct option_error *error)
+{
+	int ret;
+
 	if (d->state == DIMM_STATE_REMOVING)
 		return 0; /* by the guest itself */
 	d->state = DIMM_STATE_ASKED;
@@ -343,8 +363,30 @@ static int ask(struct memory *m, const char *id, struct dimm **out, struct optio
 	ret = m->site.guest.ask_eject(m->site.guest.ctx, slot_of(m, d));
 	pthread_mutex_lock(&m->lock);
 	if (ret != 0)
-		snprintf(error->text, sizeof(error->text), "%s: the guest cannot be asked: %s", id,
-			 strerror(-ret));
+		snprintf(error->text, sizeof(error->text), "%s: the guest cannot be asked: %s",
+			 d->spec.id, strerror(-ret));
+	return ret;
+}
+
+/* Asks, and waits. */
+static int eject(struct memory *m, struct dimm *d, uint32_t timeout_ms, struct option_error *error)
+{
+	int ret = ask(m, d, error);
+
+	if (ret != 0)
+		return ret;
+	ret = await_removal(m, d, timeout_ms);
+	if (ret == -EPERM)
+		snprintf(error->text, sizeof(error->text),
+			 "%s: the guest does not eject it (_OST status %u): only memory that "
+			 "was onlined movable, and is free, can be",
+			 d->spec.id, d->guest_status);
+	else if (ret == -ETIMEDOUT)
+		snprintf(error->text, sizeof(error->text),
+			 "%s: the guest has not answered in %u ms; it may still eject it",
+			 d->spec.id, timeout_ms);
+	else if (ret != 0)
+		snprintf(error->text, sizeof(error->text), "the VM is ending");
 	return ret;
 }
 
@@ -355,23 +397,13 @@ int memory_remove_dimm(struct memory *m, const char *id, uint32_t timeout_ms,
 	int ret;
 
 	pthread_mutex_lock(&m->lock);
-	ret = ask(m, id, &d, error);
+	ret = choose(m, id, &d, error);
 	if (ret == 0) {
-		ret = await_removal(m, d, d->serial, timeout_ms);
-		if (ret == -EPERM)
-			snprintf(
-				error->text, sizeof(error->text),
-				"%s: the guest does not eject it (_OST status %u): only memory that "
-				"was onlined movable, and is free, can be",
-				id, d->guest_status);
-		else if (ret == -ETIMEDOUT)
-			snprintf(error->text, sizeof(error->text),
-				 "%s: the guest has not answered in %u ms; it may still eject it",
-				 id, timeout_ms);
-		else if (ret != 0)
-			snprintf(error->text, sizeof(error->text), "the VM is ending");
-		else
-			*change = d->change;
+		d->waiters++;
+		ret = eject(m, d, timeout_ms, error);
+		if (ret == 0)
+			*change = d->removed;
+		stop_waiting(m, d);
 	}
 	pthread_mutex_unlock(&m->lock);
 	return ret;
@@ -444,7 +476,7 @@ uint32_t memory_dimms(struct memory *m, struct dimm_status *dimms)
 	return n;
 }
 
-/* ---- the guest ---- */
+/* ---- the guest; it says what it likes, of any slot ---- */
 
 void memory_ejected(struct memory *m, uint32_t slot)
 {
@@ -452,25 +484,30 @@ void memory_ejected(struct memory *m, uint32_t slot)
 	if (slot < MEMORY_DIMMS_MAX && (m->dimms[slot].state == DIMM_STATE_PRESENT ||
 					m->dimms[slot].state == DIMM_STATE_ASKED)) {
 		m->dimms[slot].state = DIMM_STATE_REMOVING;
+		m->dimms[slot].refused = false; /* whatever it said before */
 		pthread_cond_broadcast(&m->changed);
 	}
 	pthread_mutex_unlock(&m->lock);
+}
+
+/* With the lock held: what was asked of the guest will not come, if it was asked. */
+static void give_up_asking(struct memory *m, struct dimm *d)
+{
+	if (d->state != DIMM_STATE_ASKED)
+		return;
+	d->state = DIMM_STATE_PRESENT;
+	d->refused = true;
+	pthread_cond_broadcast(&m->changed);
 }
 
 void memory_ost(struct memory *m, uint32_t slot, uint32_t event, uint32_t status)
 {
 	pthread_mutex_lock(&m->lock);
 	if (slot < MEMORY_DIMMS_MAX && m->dimms[slot].state != DIMM_STATE_FREE) {
-		struct dimm *d = &m->dimms[slot];
-
-		d->guest_status = status;
-		if (d->state == DIMM_STATE_ASKED &&
-		    (event == SCI_EVENT_EJECT || event == OSPM_EVENT_EJECT) &&
-		    status != OST_SUCCESS && status != OST_IN_PROGRESS) {
-			d->state = DIMM_STATE_PRESENT;
-			d->refused = true;
-			pthread_cond_broadcast(&m->changed);
-		}
+		m->dimms[slot].guest_status = status;
+		if ((event == SCI_EVENT_EJECT || event == OSPM_EVENT_EJECT) &&
+		    status != OST_SUCCESS && status != OST_IN_PROGRESS)
+			give_up_asking(m, &m->dimms[slot]);
 	}
 	pthread_mutex_unlock(&m->lock);
 }
@@ -478,10 +515,7 @@ void memory_ost(struct memory *m, uint32_t slot, uint32_t event, uint32_t status
 void memory_forgotten(struct memory *m, uint32_t slot)
 {
 	pthread_mutex_lock(&m->lock);
-	if (slot < MEMORY_DIMMS_MAX && m->dimms[slot].state == DIMM_STATE_ASKED) {
-		m->dimms[slot].state = DIMM_STATE_PRESENT;
-		m->dimms[slot].refused = true;
-		pthread_cond_broadcast(&m->changed);
-	}
+	if (slot < MEMORY_DIMMS_MAX)
+		give_up_asking(m, &m->dimms[slot]);
 	pthread_mutex_unlock(&m->lock);
 }

@@ -58,7 +58,7 @@ static void undo(struct memory *m, struct dimm *d, bool prepared)
 	if (vm_set_memory(m->site.vm, &m->site.map->epoch) != 0)
 		log_error("%s: KVM keeps a memory slot that was to be undone", d->spec.id);
 	fd = memmap_take(&m->next, d->gpa);
-	if (fd >= 0 && ret == 0 && revoke_region(fd, &d->change.proof) != 0)
+	if (fd >= 0 && ret == 0 && revoke_region(fd, &d->added.proof) != 0)
 		log_error("%s: memory that was to be undone is still in use", d->spec.id);
 	cc_close(&fd);
 }
@@ -83,7 +83,7 @@ static int allocate(struct memory *m, struct dimm *d)
 
 int memory_change_add(struct memory *m, struct dimm *d)
 {
-	struct memory_change *c = &d->change;
+	struct memory_change *c = &d->added;
 	uint64_t since = now_ns();
 	bool prepared = false;
 	int ret = allocate(m, d);
@@ -126,11 +126,10 @@ static int prepare_removal(struct memory *m, struct dimm *d)
 
 int memory_change_remove(struct memory *m, struct dimm *d)
 {
-	struct memory_change *c = &d->change;
+	struct memory_change *c = &d->removed;
 	uint64_t since = now_ns();
 	int fd, ret;
 
-	*c = (struct memory_change){ 0 };
 	ret = memmap_plan_remove(m->site.map, d->gpa, &m->next);
 	CHECK(ret == 0);
 	m->over = m->site.map->epoch;

@@ -12,17 +12,18 @@
 struct dimm {
 	struct dimm_spec spec;
 	enum dimm_state state;
-	uint64_t serial; /* of this life of the slot */
 	uint64_t gpa;
 	uint32_t since_epoch;
 	bool told; /* PRESENT: the guest was told of it; before, it cannot be asked */
 	bool refused;
 	uint32_t guest_status;
+	/* Calls that wait for it and have yet to read how it ended: until then the slot is not taken again. */
+	uint32_t waiters;
 	/* The worker's, until the state says that it is done. */
 	int ret;                     /* FAILED .. */
 	const char *what;            /* .. because of this .. */
 	char who[DEVICE_ID_MAX + 1]; /* .. and this device; or "" */
-	struct memory_change change;
+	struct memory_change added, removed;
 };
 
 struct memory {
@@ -31,7 +32,6 @@ struct memory {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool ending;
-	uint64_t serials;
 	struct dimm dimms[MEMORY_DIMMS_MAX];
 	struct memory_removal removal;
 	struct box_memory next, over; /* the worker's */

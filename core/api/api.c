@@ -18,6 +18,7 @@
 #include "core/api/internal.h"
 #include "core/box/news.h"
 #include "core/cc.h"
+#include "core/cond.h"
 #include "core/confine.h"
 #include "core/unixsock.h"
 
@@ -81,11 +82,9 @@ static void answer_is_out(struct api *api, const struct request *r)
 static void wait_for_answers(struct api *api)
 {
 	const uint64_t end = now_ns() + LAST_WORDS_MS * NS_PER_MS;
-	const struct timespec until = { (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
 
 	pthread_mutex_lock(&api->lock);
-	while (api->answering != 0 &&
-	       pthread_cond_timedwait(&api->answered, &api->lock, &until) != ETIMEDOUT)
+	while (api->answering != 0 && cond_wait_until(&api->answered, &api->lock, end) == 0)
 		;
 	pthread_mutex_unlock(&api->lock);
 }
@@ -160,14 +159,10 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **sl
 static struct api *api_make(struct vmm *vmm, const char *path)
 {
 	struct api *api = calloc(1, sizeof(*api));
-	pthread_condattr_t attr;
 
 	if (api == NULL)
 		return NULL;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&api->answered, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&api->answered);
 	pthread_mutex_init(&api->lock, NULL);
 	snprintf(api->path, sizeof(api->path), "%s", path);
 	api->state = (struct api_state){ .vmm = vmm, .log = -1 };

@@ -23,13 +23,6 @@ struct order {
 	bool prealloc;
 };
 
-static const char *const page_names[] = {
-#define PAGES_NAME(NAME, name) name,
-	MEM_PAGES(PAGES_NAME)
-#undef PAGES_NAME
-		NULL,
-};
-
 #define FIELD(key_, name)                                                                          \
 	.key = #key_, .offset = offsetof(struct order, name),                                      \
 	.room = sizeof(((struct order *)NULL)->name)
@@ -38,7 +31,7 @@ static const struct config_field fields[] = {
 	{ FIELD(id, id), .type = &config_text, .parse = option_id, .required = true },
 	{ FIELD(size_mib, bytes), .type = &config_mib, .min = 1, .max = RUN_MEMORY_MAX >> 20,
 	  .required = true },
-	{ FIELD(pages, pages), .type = &config_choice, .names = page_names },
+	{ FIELD(pages, pages), .type = &config_choice, .names = memory_pages_names },
 	{ FIELD(node, node), .type = &config_number, .max = RUN_NODE_MAX },
 	{ FIELD(proximity, proximity), .type = &config_number, .max = LAYOUT_NODES_MAX - 1 },
 	{ FIELD(prealloc, prealloc), .type = &config_bool },
@@ -180,20 +173,10 @@ void api_get_memory(struct api_call *call)
 
 /* ---- changes ---- */
 
-/* What is wrong with what was asked is 400, what the guest or the moment is against 409. */
+/* The guest that refuses, or is silent, is against it: as the moment. */
 static unsigned int status_of(int ret)
 {
-	switch (ret) {
-	case -ENOENT:
-		return MHD_HTTP_NOT_FOUND;
-	case -EBUSY:
-	case -EPERM:
-	case -ETIMEDOUT:
-	case -ECANCELED:
-		return MHD_HTTP_CONFLICT;
-	default:
-		return MHD_HTTP_BAD_REQUEST;
-	}
+	return ret == -EPERM || ret == -ETIMEDOUT ? MHD_HTTP_CONFLICT : api_status_of(ret);
 }
 
 /* Devices and memory share one name space (API). */

@@ -17,6 +17,7 @@
 
 #include "core/box/internal.h"
 #include "core/cc.h"
+#include "core/cond.h"
 
 #define FAILURES_MAX 3 /* of a device's standbys in a row: this map is not to be had */
 #define LOOK_MS 10     /* at least so often: not all that counts is announced */
@@ -210,7 +211,6 @@ static void epoch_go_back(void *arg)
 static int epoch_await(struct supervisor *sup, struct epoch_wait *wait, uint32_t timeout_ms)
 {
 	const uint64_t end = now_ns() + timeout_ms * NS_PER_MS;
-	const struct timespec until = { (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
 	struct epoch_call call = { sup, wait };
 	int late = 0;
 
@@ -221,7 +221,7 @@ static int epoch_await(struct supervisor *sup, struct epoch_wait *wait, uint32_t
 		if (timeout_ms == 0)
 			pthread_cond_wait(&sup->changed, &sup->lock);
 		else
-			late = pthread_cond_timedwait(&sup->changed, &sup->lock, &until);
+			late = cond_wait_until(&sup->changed, &sup->lock, end);
 	}
 	pthread_mutex_unlock(&sup->lock);
 	if (late != 0)

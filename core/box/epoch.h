@@ -18,7 +18,8 @@
 /* `next` is copied, its descriptors are borrowed until no generation of it is left; its number is
  * one that was never used.  Waits until every device that serves, or will, has a standby of it.  0, or with the
  * id of the device that is in the way in `who`: -EIO: its processes cannot be made in this map; -ETIMEDOUT.
- * On error supervisor_abandon_memory() has to follow. */
+ * On error supervisor_abandon_memory() has to follow; or the call again with the same map, after which there
+ * is no way back. */
 int supervisor_prepare_memory(struct supervisor *sup, const struct box_memory *next,
 			      uint32_t timeout_ms, char who[DEVICE_ID_MAX + 1]);
 

@@ -13,6 +13,7 @@
 
 #include "core/box/internal.h"
 #include "core/cc.h"
+#include "core/cond.h"
 #include "core/confine.h"
 #include "core/log.h"
 #include "devmodel/abi/policy.h"
@@ -130,18 +131,6 @@ static void supervisor_begin(void *arg)
 	CHECK(loop_add(sup->loop, &sup->on_spawner, sup->spawner->socket, EPOLLIN) == 0);
 }
 
-/* Waits on a monotonic clock, so that deadlines mean what they say. */
-static void supervisor_init_lock(struct supervisor *sup)
-{
-	pthread_condattr_t attr;
-
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&sup->changed, &attr);
-	pthread_condattr_destroy(&attr);
-	pthread_mutex_init(&sup->lock, NULL);
-}
-
 void supervisor_tell(struct supervisor *sup, struct news *news)
 {
 	sup->news = news;
@@ -160,7 +149,8 @@ int supervisor_create(struct supervisor **out, struct spawner *spawner,
 	sup->memory = *memory;
 	sup->autopsy_dir = -1;
 	sup->on_spawner = (struct loop_source){ supervisor_on_spawner, -1 };
-	supervisor_init_lock(sup);
+	pthread_mutex_init(&sup->lock, NULL);
+	cond_init(&sup->changed);
 	ret = verify_prepare(sup);
 	if (ret == 0)
 		ret = loop_create(&sup->loop);
@@ -329,17 +319,13 @@ static int supervisor_wait(struct device *dev, void (*fn)(void *), uint32_t time
 	struct call call = { .dev = dev };
 
 	for (;;) {
-		struct timespec ts;
-		const uint64_t next = now_ns() + 10 * NS_PER_MS;
-
 		loop_call(sup->loop, fn, &call);
 		if (call.yes)
 			return 0;
 		if (timeout_ms != 0 && now_ns() >= end)
 			return -ETIMEDOUT;
-		ts = (struct timespec){ (time_t)(next / NS_PER_S), (long)(next % NS_PER_S) };
 		pthread_mutex_lock(&sup->lock);
-		pthread_cond_timedwait(&sup->changed, &sup->lock, &ts);
+		cond_wait_until(&sup->changed, &sup->lock, now_ns() + 10 * NS_PER_MS);
 		pthread_mutex_unlock(&sup->lock);
 	}
 }

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 
 #include "core/cc.h"
+#include "core/cond.h"
 #include "core/log.h"
 #include "devmodel/abi/policy.h"
 
@@ -289,12 +290,11 @@ static const struct device_hooks hooks = {
 static int target_wait(struct target *t, bool start, uint64_t seen)
 {
 	const uint64_t end = now_ns() + PATIENCE_MS * NS_PER_MS;
-	const struct timespec ts = { (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
 	int ret = 0;
 
 	pthread_mutex_lock(&t->lock);
 	while (ret == 0 && !t->given_up && !(start ? t->started : t->replaced > seen))
-		ret = -pthread_cond_timedwait(&t->changed, &t->lock, &ts);
+		ret = cond_wait_until(&t->changed, &t->lock, end);
 	if (t->given_up)
 		ret = -EIO;
 	pthread_mutex_unlock(&t->lock);
@@ -373,17 +373,6 @@ static void target_forget(struct target *t)
 	memset(t->peers, 0xff, sizeof(t->peers));
 }
 
-static void target_init_lock(struct target *t)
-{
-	pthread_condattr_t attr;
-
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&t->changed, &attr);
-	pthread_condattr_destroy(&attr);
-	pthread_mutex_init(&t->lock, NULL);
-}
-
 int target_create(struct target *t, struct target_rig *rig, const struct target_variant *v)
 {
 	struct ctl_queue queues[BOX_QUEUES_MAX] = { 0 };
@@ -392,7 +381,8 @@ int target_create(struct target *t, struct target_rig *rig, const struct target_
 	target_forget(t);
 	t->rig = rig;
 	t->variant = v;
-	target_init_lock(t);
+	cond_init(&t->changed);
+	pthread_mutex_init(&t->lock, NULL);
 	target_log_clear(rig);
 	target_spec(v, &t->spec);
 	t->spec.hooks = &hooks;

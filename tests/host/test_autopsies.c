@@ -17,6 +17,7 @@
 #include "core/box/fault.h"
 #include "core/box/autopsy.h"
 #include "tests/host/scene.h"
+#include "tests/rig/fds.h"
 #include "tests/rig/inject.h"
 
 static struct boxrig rig;
@@ -260,18 +261,6 @@ static void test_unwritable(void **state)
 	scene_close(s);
 }
 
-static uint32_t descriptors(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	uint32_t n = 0;
-
-	assert_non_null(d);
-	while (readdir(d) != NULL)
-		n++;
-	closedir(d);
-	return n;
-}
-
 /* $COUNT in a row: what is written is bounded by the rate, the rest is counted; nothing grows. */
 static void test_many(void **state)
 {
@@ -282,7 +271,7 @@ static void test_many(void **state)
 	recover(s);
 	scene_standby(s);
 	await_autopsies(s, 1);
-	const uint32_t open = descriptors();
+	const uint32_t open = fds_open(0);
 	const size_t used = mallinfo2().uordblks;
 
 	for (uint64_t i = 1; i < count; i++)
@@ -295,7 +284,7 @@ static void test_many(void **state)
 	assert_true(status.autopsies >= 10);
 	assert_in_range(files(), 1, AUTOPSY_FILES_MAX);
 	assert_true(mallinfo2().uordblks < used + (256u << 10));
-	while (descriptors() > open) /* the last generation is being reaped */
+	while (fds_open(0) > open) /* the last generation is being reaped */
 		usleep(1000);
 	print_message("%llu recoveries: %llu written, %llu skipped\n", (unsigned long long)count,
 		      (unsigned long long)status.autopsies,

@@ -14,6 +14,7 @@
 
 #include "core/box/epoch.h"
 #include "tests/host/scene.h"
+#include "tests/rig/fds.h"
 
 #define BOOT_BYTES (256ull << 20)
 #define NEW_GPA (4ull << 30)
@@ -168,14 +169,9 @@ static uint32_t lines(const char *path)
 
 static struct holdings holdings(void)
 {
-	struct holdings h = { .mappings = lines("/proc/self/maps") };
+	struct holdings h = { .descriptors = fds_open(0), .mappings = lines("/proc/self/maps") };
 	char path[64], text[4096] = "";
-	DIR *dir = opendir("/proc/self/fd");
 
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		h.descriptors++;
-	closedir(dir);
 	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
 	FILE *file = fopen(path, "re");
 

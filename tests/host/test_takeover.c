@@ -20,6 +20,7 @@
 #include "benchmarks/report.h"
 #include "core/box/autopsy.h"
 #include "tests/host/scene.h"
+#include "tests/rig/fds.h"
 #include "tests/rig/inject.h"
 #include "tests/rig/neighbours.h"
 #include "tests/rig/rogues.h"
@@ -273,19 +274,7 @@ static void make_report(void)
 
 /* ---- begin and end ---- */
 
-static int descriptors(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (d != NULL && readdir(d) != NULL)
-		n++;
-	if (d != NULL)
-		closedir(d);
-	return n;
-}
-
-static int descriptors_before;
+static uint32_t descriptors_before;
 static bool begun; /* all of it */
 
 static int takeover_begin(void **state)
@@ -294,7 +283,7 @@ static int takeover_begin(void **state)
 	snprintf(state_dir, sizeof(state_dir), "%.40s/takeover-XXXXXX", scene_dir());
 	if (mkdtemp(state_dir) == NULL || supervisor_keep_autopsies(rig.sup, state_dir) != 0)
 		return -1;
-	descriptors_before = descriptors();
+	descriptors_before = fds_open(0);
 	if (neighbours_begin(&neighbours, &rig, "honest-blk") != 0 || begin_rogues() != 0)
 		return -1;
 	begun = true;
@@ -321,7 +310,7 @@ static bool nothing_leaked(void)
 {
 	pid_t pids[64];
 	const int children = inject_children(pids, ARRAY_SIZE(pids));
-	const int left = descriptors() - descriptors_before;
+	const int left = (int)(fds_open(0) - descriptors_before);
 
 	if (children != 1 || left != 0)
 		fprintf(stderr, "left behind: %d descriptors, %d processes\n", left, children - 1);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/cc.h"
+#include "core/cond.h"
 
 static void watch_note(struct watch *watch, enum watch_event event)
 {
@@ -70,14 +71,9 @@ const struct device_hooks watch_errand_hooks = { WATCH_HOOKS, .release = on_rele
 
 void watch_init(struct watch *watch)
 {
-	pthread_condattr_t attr;
-
 	memset(watch, 0, sizeof(*watch));
 	pthread_mutex_init(&watch->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&watch->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&watch->changed);
 }
 
 void watch_free(struct watch *watch)
@@ -98,12 +94,11 @@ uint64_t watch_count(struct watch *watch, enum watch_event event)
 int watch_wait(struct watch *watch, enum watch_event event, uint64_t count, uint32_t timeout_ms)
 {
 	const uint64_t end = now_ns() + timeout_ms * NS_PER_MS;
-	const struct timespec ts = { (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
 	int ret = 0;
 
 	pthread_mutex_lock(&watch->lock);
 	while (watch->counts[event] < count && ret == 0)
-		ret = -pthread_cond_timedwait(&watch->changed, &watch->lock, &ts);
+		ret = cond_wait_until(&watch->changed, &watch->lock, end);
 	if (watch->counts[event] >= count)
 		ret = 0;
 	pthread_mutex_unlock(&watch->lock);

@@ -8,13 +8,13 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/box/internal.h"
 #include "core/cc.h"
+#include "tests/rig/fds.h"
 
 static struct box box;
 static struct state_page page;
@@ -184,18 +184,6 @@ static void test_errands_do_not_count(void **state)
 	assert_int_equal(receive(), -EPROTO);
 }
 
-static uint32_t open_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	uint32_t n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
-
 /* A descriptor that comes with a report is dropped by the kernel; the report counts. */
 static void test_descriptors_attached(void **state)
 {
@@ -210,13 +198,13 @@ static void test_descriptors_attached(void **state)
 				    .msg_control = &control,
 				    .msg_controllen = sizeof(control.room) };
 	const int fds[4] = { other, other, 0, 1 };
-	const uint32_t before = open_descriptors();
+	const uint32_t before = fds_open(0);
 
 	(void)state;
 	memcpy(CMSG_DATA(&control.header), fds, sizeof(fds));
 	assert_int_equal(sendmsg(other, &msg, MSG_DONTWAIT | MSG_NOSIGNAL), sizeof(r));
 	assert_int_equal(receive(), 1);
-	assert_int_equal(open_descriptors(), before);
+	assert_int_equal(fds_open(0), before);
 }
 
 /* ---- messages ---- */

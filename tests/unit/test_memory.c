@@ -12,7 +12,6 @@
 #include <cmocka.h>
 // clang-format on
 
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -23,6 +22,7 @@
 #include "core/log.h"
 #include "core/machine/layout.h"
 #include "hotplug/memory.h"
+#include "tests/rig/fds.h"
 
 #define MIB (1ull << 20)
 #define BOOT (64 * MIB)
@@ -136,18 +136,6 @@ static int guest_asked(void *ctx, uint32_t slot)
 
 /* ---- around it ---- */
 
-static uint32_t descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	uint32_t n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
-
 static int setup(void **state)
 {
 	const struct memmap_config config = { .bytes = BOOT, .node = -1, .phys_bits = 40 };
@@ -217,7 +205,7 @@ static void assert_said(const char *want)
 static void test_order(void **state)
 {
 	struct dimm_status status[MEMORY_DIMMS_MAX];
-	const uint32_t before = descriptors();
+	const uint32_t before = fds_open(0);
 
 	(void)state;
 	assert_int_equal(add("d0", BLOCK), 0);
@@ -229,7 +217,7 @@ static void test_order(void **state)
 	assert_int_equal(status[0].state, DIMM_STATE_PRESENT);
 	assert_int_equal(status[0].gpa, WINDOW);
 	assert_int_equal(status[0].since_epoch, 2);
-	assert_int_equal(descriptors(), before + 1);
+	assert_int_equal(fds_open(0), before + 1);
 	assert_int_equal(take_away("d0"), 0);
 	assert_said("ask prepare moved slot gone ");
 	assert_int_equal(change.epoch, 3);
@@ -237,7 +225,7 @@ static void test_order(void **state)
 	assert_int_equal(map_of_kvm, 3);
 	assert_int_equal(memory_dimms(memory, status), 0);
 	assert_int_equal(map.epoch.map.count, 1);
-	assert_int_equal(descriptors(), before);
+	assert_int_equal(fds_open(0), before);
 }
 
 /* What fails of an addition, and what is done about it. */
@@ -253,7 +241,7 @@ static void test_undone(void **state)
 		{ STEP_PREPARE, -EIO, -EIO, "slot prepare abandon gone slot ", "disk0" },
 		{ STEP_PREPARE, -ETIMEDOUT, -EIO, "slot prepare abandon gone slot ", "disk0" },
 	};
-	const uint32_t before = descriptors();
+	const uint32_t before = fds_open(0);
 	struct dimm_status status[MEMORY_DIMMS_MAX];
 
 	(void)state;
@@ -269,7 +257,7 @@ static void test_undone(void **state)
 		assert_int_equal(map_of_kvm, 1);
 		assert_int_equal(map_of_boxes, 1);
 		assert_int_equal(memory_dimms(memory, status), 0);
-		assert_int_equal(descriptors(), before);
+		assert_int_equal(fds_open(0), before);
 	}
 	assert_int_equal(add("d0", BLOCK), 0); /* as if nothing had been */
 	assert_said("slot prepare moved insert ");
@@ -345,11 +333,11 @@ static void test_refused(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		if (i == 3)
 			assert_int_equal(add("d0", BLOCK), 0);
-		const uint32_t before = descriptors();
+		const uint32_t before = fds_open(0);
 
 		assert_int_equal(add(cases[i].id, cases[i].bytes), cases[i].ret);
 		assert_non_null(strstr(error.text, cases[i].text));
-		assert_int_equal(descriptors(), before);
+		assert_int_equal(fds_open(0), before);
 	}
 	wrong.proximity = 1;
 	assert_int_equal(memory_add_dimm(memory, &wrong, &change, &error), -EINVAL);
@@ -420,6 +408,43 @@ static void test_guest_refuses(void **state)
 	assert_said("ask prepare moved slot gone ");
 }
 
+/* Lets the removal go on once somebody waits for it. */
+static void *mend_when_awaited(void *arg)
+{
+	bool awaited = false;
+
+	while (!awaited) {
+		usleep(1000);
+		pthread_mutex_lock(&memory->lock);
+		awaited = memory->dimms[0].waiters != 0;
+		pthread_mutex_unlock(&memory->lock);
+	}
+	pthread_mutex_lock(&lock);
+	fault.times = 0;
+	pthread_mutex_unlock(&lock);
+	return arg;
+}
+
+/* It refused, and ejects later by itself, which lasts: who asks meanwhile waits for that. */
+static void test_thinks_again(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(add("d0", BLOCK), 0);
+	ejects_at_once = 1;
+	assert_int_equal(take_away("d0"), -EPERM);
+	fault.step = STEP_PREPARE;
+	fault.ret = -EIO;
+	fault.times = UINT32_MAX;
+	memory_ejected(memory, 0);
+	assert_int_equal(pthread_create(&thread, NULL, mend_when_awaited, NULL), 0);
+	assert_int_equal(take_away("d0"), 0);
+	pthread_join(thread, NULL);
+	assert_true(revoke_holds(&change.proof));
+	assert_int_equal(map.epoch.map.count, 1);
+}
+
 /* By itself, twice, or of what is not there: its own loss. */
 static void test_guest_ejects(void **state)
 {
@@ -443,6 +468,63 @@ static void test_guest_ejects(void **state)
 	assert_int_equal(map.epoch.map.count, 1);
 }
 
+/* ---- who waits ---- */
+
+static void *add_other(void *arg)
+{
+	const struct dimm_spec s = spec("d1", BLOCK);
+	struct memory_change times;
+	struct option_error why;
+
+	*(int *)arg = memory_add_dimm(memory, &s, &times, &why);
+	return arg;
+}
+
+static enum dimm_state state_of_slot(uint32_t slot)
+{
+	pthread_mutex_lock(&memory->lock);
+	const enum dimm_state state = memory->dimms[slot].state;
+
+	pthread_mutex_unlock(&memory->lock);
+	return state;
+}
+
+static void wait_for_slot(uint32_t slot, enum dimm_state state)
+{
+	for (int ms = 0; ms < 5000 && state_of_slot(slot) != state; ms++)
+		usleep(1000);
+	assert_int_equal(state_of_slot(slot), state);
+}
+
+/* One that waited and has not run yet reads of its own DIMM, whatever has become of the slot since. */
+static void test_slow_reader(void **state)
+{
+	struct dimm *d = &memory->dimms[0];
+	pthread_t thread;
+	int ret = -1;
+
+	(void)state;
+	assert_int_equal(add("d0", BLOCK), 0);
+	pthread_mutex_lock(&memory->lock);
+	d->waiters++;
+	pthread_mutex_unlock(&memory->lock);
+	memory_ejected(memory, 0);
+	wait_for_slot(0, DIMM_STATE_FREE);
+	assert_int_equal(pthread_create(&thread, NULL, add_other, &ret), 0);
+	usleep(50000);
+	assert_int_equal(state_of_slot(0), DIMM_STATE_FREE);
+	assert_int_equal(d->added.epoch, 2);
+	assert_int_equal(d->removed.epoch, 3);
+	assert_true(revoke_holds(&d->removed.proof));
+	pthread_mutex_lock(&memory->lock);
+	stop_waiting(memory, d);
+	pthread_mutex_unlock(&memory->lock);
+	pthread_join(thread, NULL);
+	assert_int_equal(ret, 0);
+	assert_int_equal(d->added.epoch, 4);
+	assert_string_equal(d->spec.id, "d1");
+}
+
 #define memory_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -452,6 +534,7 @@ int main(void)
 		memory_test(test_goes_on),       memory_test(test_ends),
 		memory_test(test_refused),       memory_test(test_places),
 		memory_test(test_guest_refuses), memory_test(test_guest_ejects),
+		memory_test(test_slow_reader),   memory_test(test_thinks_again),
 	};
 
 	return cmocka_run_group_tests_name("memory", tests, NULL, NULL);

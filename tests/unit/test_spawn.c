@@ -14,7 +14,6 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +29,7 @@
 
 #include "core/box/spawn.h"
 #include "core/cc.h"
+#include "tests/rig/fds.h"
 
 static char dir[64]; /* of the programs; what is named after a kind is one */
 static struct spawner spawner;
@@ -117,30 +117,17 @@ static int programs_drop(void **state)
 
 /* ---- before and after ---- */
 
-static uint32_t descriptors(const char *path)
-{
-	DIR *d = opendir(path);
-	const struct dirent *entry;
-	uint32_t n = 0;
-
-	assert_non_null(d);
-	while ((entry = readdir(d)) != NULL)
-		n += entry->d_name[0] != '.';
-	closedir(d);
-	return n;
-}
-
 static int setup(void **state)
 {
 	(void)state;
-	descriptors_before = descriptors("/proc/self/fd");
+	descriptors_before = fds_open(0);
 	assert_int_equal(spawner_start(&spawner, dir, NULL, &what), 0);
 	return 0;
 }
 
 static void nothing_is_left(void)
 {
-	assert_int_equal(descriptors("/proc/self/fd"), descriptors_before);
+	assert_int_equal(fds_open(0), descriptors_before);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 	assert_int_equal(errno, ECHILD);
 }
@@ -257,8 +244,7 @@ static void test_child(void **state)
 	assert_int_equal(reply.error, 0);
 	await_exec(reply.pid);
 	/* Just what was sent, from 0 on. */
-	snprintf(path, sizeof(path), "/proc/%d/fd", reply.pid);
-	assert_int_equal(descriptors(path), 3);
+	assert_int_equal(fds_open(reply.pid), 3);
 	snprintf(path, sizeof(path), "/proc/%d/fd/1", reply.pid);
 	assert_int_equal(stat(path, &theirs), 0);
 	assert_int_equal(fstat(fds[1], &ours), 0);
@@ -374,7 +360,6 @@ static void test_counts_differ(void **state)
 static void test_most_descriptors(void **state)
 {
 	int fds[SPAWN_FDS_MAX];
-	char path[64];
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
@@ -384,8 +369,7 @@ static void test_most_descriptors(void **state)
 
 	assert_int_equal(reply.error, 0);
 	await_exec(reply.pid);
-	snprintf(path, sizeof(path), "/proc/%d/fd", reply.pid);
-	assert_int_equal(descriptors(path), SPAWN_FDS_MAX);
+	assert_int_equal(fds_open(reply.pid), SPAWN_FDS_MAX);
 	end(&reply);
 }
 
@@ -532,7 +516,7 @@ static void test_no_directory(void **state)
 	char path[128];
 
 	(void)state;
-	descriptors_before = descriptors("/proc/self/fd");
+	descriptors_before = fds_open(0);
 	assert_int_equal(spawner_start(&spawner, "/nowhere/at/all", NULL, &what), -ENOENT);
 	assert_string_equal(what, "open the device programs");
 	nothing_is_left();
@@ -548,7 +532,7 @@ static void test_no_descriptors(void **state)
 
 	(void)state;
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-	descriptors_before = descriptors("/proc/self/fd");
+	descriptors_before = fds_open(0);
 	few = (struct rlimit){ descriptors_before, before.rlim_max };
 	if (before.rlim_max < 1024) {
 		print_message("skipped: the hard limit of descriptors is %ju\n",

@@ -100,7 +100,8 @@ static void world_open(uint32_t lanes, uint32_t faults)
 	world.sup.loop = &world.loop;
 	world.sup.spawner = &world.spawner;
 	world.sup.on_spawner = (struct loop_source){ supervisor_on_spawner, world.spawner.socket };
-	supervisor_init_lock(&world.sup);
+	pthread_mutex_init(&world.sup.lock, NULL);
+	cond_init(&world.sup.changed);
 	const struct device_spec spec = { .id = "walk",
 					  .kind = DEV_KIND_BLK,
 					  .queues = lanes,
