@@ -9,6 +9,7 @@
 #include "core/confine.h"
 
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
@@ -123,6 +124,8 @@ const struct confine_rule confine_rules[] = {
 	/* Guest memory that is added comes from a host's node, and is a slot of KVM's. */
 	CALL(mbind, R(MEMORY)),
 	IOCTL(KVM_SET_USER_MEMORY_REGION, R(MEMORY)),
+	/* A balloon's pages go back to the host; no other way to call it can grow, move or fill anything. */
+	WITH(fallocate, R(SUPERVISOR), 1, WHOLE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
 
 	/* Event loops. */
 	CALL(epoll_pwait2, R(SUPERVISOR) | R(MAIN)),

@@ -34,6 +34,7 @@ enum operands {
 	OPERANDS_ID_NUMBER, /* the number may be missing */
 	OPERANDS_ID_FAULT,
 	OPERANDS_ID_MIB,
+	OPERANDS_MIB,
 };
 
 struct command {
@@ -114,6 +115,8 @@ static void show_object(const json_t *answer)
 			printf(" %s", json_string_value(value));
 		} else if (json_is_real(value)) {
 			printf(" %g", json_real_value(value));
+		} else if (json_is_boolean(value)) {
+			printf(" %s", json_is_true(value) ? "true" : "false");
 		} else {
 			printf(" %lld", (long long)json_integer_value(value));
 		}
@@ -238,6 +241,11 @@ static const struct command commands[] = {
 	  .body = "{\"id\":\"%2$s\",\"size_mib\":%1$s}", .show = show_added, .lasts = true },
 	{ "memory remove", OPERANDS_ID, DELETE, .path = "/memory/dimms/%s", .show = show_removed,
 	  .lasts = true },
+	{ "memory balloon", OPERANDS_NONE, GET, .path = "/balloon", .show = show_object },
+	{ "memory balloon", OPERANDS_MIB, PATCH, .path = "/balloon",
+	  .body = "{\"amount_mib\":%2$s}" },
+	{ "memory balloon statistics", OPERANDS_NONE, GET, .path = "/balloon/statistics",
+	  .show = show_object },
 	{ "events", OPERANDS_NONE, GET, .path = "/events", .show = show_event, .endless = true },
 	{ "pause", OPERANDS_NONE, PATCH, .path = "/vm", .body = "{\"state\":\"Paused\"}" },
 	{ "resume", OPERANDS_NONE, PATCH, .path = "/vm", .body = "{\"state\":\"Resumed\"}" },
@@ -273,6 +281,8 @@ static int show(const struct ctl *ctl, const struct http_answer *answer)
 
 	if (answer->status / 100 != 2)
 		return refused(answer);
+	if (answer->bytes == 0)
+		return EXIT_SUCCESS;
 	if (ctl->options->json || ctl->command->show == NULL) {
 		print_text(answer);
 		return EXIT_SUCCESS;
@@ -329,6 +339,11 @@ static int ask(const struct ctl *ctl, const char *method, const char *path, cons
 	if (ret != 0)
 		complain(ctl, ret);
 	return ret;
+}
+
+static bool is_number(const char *word)
+{
+	return word[0] != '\0' && strlen(word) <= 20 && word[strspn(word, "0123456789")] == '\0';
 }
 
 static int run_command(const struct ctl *ctl, const char *id)
@@ -427,11 +442,6 @@ static bool is_id(const char *word)
 	return option_id(&o, word, id, &error) == 0;
 }
 
-static bool is_number(const char *word)
-{
-	return word[0] != '\0' && strlen(word) <= 20 && word[strspn(word, "0123456789")] == '\0';
-}
-
 /* The server knows which there are. */
 static bool is_fault(const char *word)
 {
@@ -453,6 +463,10 @@ static int check_operands(const struct command *c, const char *id, const char *m
 		return more == NULL || is_number(more)
 			       ? 0
 			       : usage("is not the number of a generation", more);
+	case OPERANDS_MIB:
+		if (more != NULL)
+			return usage("is one word too many", more);
+		return is_number(id) ? 0 : usage("is not a number of MiB", id);
 	case OPERANDS_ID_FAULT:
 		if (more == NULL)
 			return usage("needs a device's id and a fault", c->name);
@@ -466,25 +480,40 @@ static int check_operands(const struct command *c, const char *id, const char *m
 	}
 }
 
-/* The longest name that the words begin with; *words: how many it takes. */
+/* How many words a name has if the operands begin with it, else 0. */
+static uint32_t words_of(const char *name, const char *const *operands, uint32_t count)
+{
+	uint32_t n = 0;
+
+	while (*name != '\0') {
+		const size_t length = strcspn(name, " ");
+
+		if (n == count || strlen(operands[n]) != length ||
+		    strncmp(operands[n], name, length) != 0)
+			return 0;
+		name += length + (name[length] == ' ');
+		n++;
+	}
+	return n;
+}
+
+/* The longest name that the words begin with; of two that are alike, the one that takes what follows.
+ * *words: how many the name has. */
 static const struct command *find_command(const char *const *operands, uint32_t count,
 					  uint32_t *words)
 {
-	char both[PATH_BYTES];
 	const struct command *found = NULL;
 
-	snprintf(both, sizeof(both), "%s %s", operands[0], count > 1 ? operands[1] : "");
+	*words = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		const char *name = commands[i].name;
+		const uint32_t n = words_of(commands[i].name, operands, count);
 
-		if (strcmp(name, both) == 0) {
-			*words = 2;
-			return &commands[i];
-		}
-		if (strcmp(name, operands[0]) == 0)
+		if (n > *words ||
+		    (n != 0 && n == *words && count > n && commands[i].operands != OPERANDS_NONE)) {
+			*words = n;
 			found = &commands[i];
+		}
 	}
-	*words = 1;
 	return found;
 }
 

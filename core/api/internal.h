@@ -9,6 +9,7 @@
  *   configure.c  what is to be started: core/config.h over HTTP
  *   devices.c    devices, replacement
  *   autopsies.c  what is kept of the fenced
+ *   balloon.c    the balloon
  *   events.c     GET /events
  *   faults.c     faults, injected
  *   memory.c     memory that comes and goes
@@ -99,6 +100,8 @@ api_handler api_get_autopsies, api_get_autopsy;
 api_handler api_get_events, api_inject_fault;
 api_handler api_get_metrics;
 api_handler api_get_memory, api_post_dimm, api_delete_dimm;
+api_handler api_get_balloon, api_patch_balloon;
+api_handler api_get_balloon_statistics, api_patch_balloon_statistics;
 api_handler api_put_section, api_patch_section, api_get_section, api_put_logger, api_get_config;
 
 /* Prometheus text, malloc()ed; NULL: out of memory. */

@@ -79,6 +79,7 @@ void box_init(struct box *box, struct generation *gen, uint32_t lane)
 		.on_listener = { box_on_listener, -1 },
 		.deadline = { .fire = box_deadline },
 		.look = { .fire = box_look },
+		.errands = { .answer = { .fire = errand_due } },
 	};
 }
 
@@ -96,7 +97,8 @@ static const enum box_event report_events[REPORT_TYPE_END] = {
 #undef REPORT_EVENT
 };
 
-/* Who brings the nonce back has read QUIESCE, and so all that was ever sent to it. */
+/* Who brings the nonce back has read the last QUIESCE or ANSWER, and so all that was ever sent to it: after
+ * QUIESCE nothing else is sent, and after PARKED nothing. */
 static int box_take_parked(struct box *box, const struct box_report *report)
 {
 	const uint32_t data = CTL_PARKED_DATA(report->detail);
@@ -156,7 +158,8 @@ static void box_report(struct box *box, const struct box_report *report)
 
 	/* HALF and PARKED mean something in one state only; elsewhere they are judged by type. */
 	if ((event == BOX_EV_HALF && box->state != BOX_SEALING) ||
-	    box_take_report(box, report) != 0) {
+	    box_take_report(box, report) != 0 ||
+	    (box_table(box->state, event).action == BOX_DO_ERRAND && errand_do(box, report) != 0)) {
 		box_raise(box, BOX_EV_MISBEHAVED);
 		return;
 	}
@@ -435,12 +438,15 @@ static void box_reap(struct box *box)
 	box_release(box);
 }
 
+/* ANSWER first: who waits for it would hear of QUIESCE only, and be late. */
 static void box_quiesce(struct box *box)
 {
+	const int answered = errand_answer(box);
+
 	CHECK(getrandom(&box->nonce, sizeof(box->nonce), 0) == sizeof(box->nonce));
 	const struct ctl_header message = { CTL_QUIESCE, box->nonce };
 
-	if (channel_send(box, &message, sizeof(message)) != 0)
+	if (answered != 0 || channel_send(box, &message, sizeof(message)) != 0)
 		box_raise(box, BOX_EV_MISBEHAVED);
 }
 
@@ -464,6 +470,7 @@ static void box_activate(struct box *box)
 	}
 	message.activate.reg_seq = reg_shadow(dev, message.activate.shadow);
 	message.activate.doomed = fault_doomed(dev, box);
+	errand_grant_stats(box);
 	n = record_give(box, message.bytes + sizeof(message.activate),
 			message.activate.record_bytes);
 	if (channel_send(box, &message, sizeof(message.activate) + n) != 0)
@@ -518,7 +525,8 @@ static void box_act(struct box *box, enum box_action action, enum box_event even
 {
 	switch (action) {
 	case BOX_DO_NONE:
-	case BOX_DO_BROKE: /* told by box_report(), which has the details */
+	case BOX_DO_BROKE:  /* told by box_report(), which has the details .. */
+	case BOX_DO_ERRAND: /* .. and has done it */
 	case BOX_ACTION_COUNT:
 		break;
 	case BOX_DO_WATCH:

@@ -117,6 +117,13 @@ struct device_hooks {
 	void (*reset_done)(void *ctx); /* after device_reset(): nothing touches rings */
 	void (*needs_reset)(void *ctx, const char *why); /* static text */
 	void (*replaced)(void *ctx, const struct replacement *r);
+	/* Kinds of which a box has work for the VMM (core/box/errand.c); of others NULL.  0, or -EPROTO: what
+	 * the box says cannot be, and makes it suspect.
+	 * release: so many pages of RELEASE_PAGE bytes from gpa on hold nothing; memory is the epoch as
+	 * it is now.  Nothing was checked.  It holds the supervisor up, and so has to be short. */
+	int (*release)(void *ctx, const struct box_memory *memory, uint64_t gpa, uint32_t pages);
+	/* A number that the driver gave. */
+	int (*stat)(void *ctx, uint32_t tag, uint64_t value);
 };
 
 struct device_spec {
@@ -227,6 +234,9 @@ int device_revive(struct device *dev);
 /* Suspicion from outside the supervisor (operator, tests): fences and recovers.  -EBUSY: not
  * active. */
 int device_condemn(struct device *dev, enum replace_reason reason);
+
+/* Sends POLL to the active generation, if one serves (devmodel/abi/message.h). */
+void device_poll(struct device *dev);
 
 void device_status(struct device *dev, struct device_status *status);
 

@@ -12,6 +12,7 @@
  *   birth.c       how it is made, and what it gives back
  *   launch.c      what a process is born with
  *   channel.c     reports in, messages out
+ *   errand.c      what a box may have done for it
  *   fence.c       looks
  *   figures.c     what is counted of replacements
  *   epoch.c       how devices come into another memory map
@@ -45,6 +46,16 @@
 struct epoch_wait;
 struct generation;
 
+/* What a box has asked for; errand.c. */
+struct box_errands {
+	uint32_t releases; /* since the last ANSWER */
+	uint32_t stats;    /* that may still come */
+	bool synced;       /* ANSWER is owed .. */
+	uint32_t number;   /* .. to the SYNC of this number .. */
+	uint64_t spent_ns; /* .. for which so much was done */
+	struct loop_timer answer;
+};
+
 struct box {
 	struct generation *gen;
 	uint32_t lane;
@@ -71,10 +82,11 @@ struct box {
 	bool look_parked; /* else: stopped or exiting */
 	bool canary;      /* the agreed forbidden call was seen on the listener */
 	bool seized;      /* the supervisor's thread traces it: it can be stopped for good */
-	uint32_t nonce;   /* of QUIESCE, which PARKED has to bring back */
+	uint32_t nonce;   /* of the last QUIESCE or ANSWER, which PARKED has to bring back */
 	uint32_t ping;    /* of the last PING, which PONG has to bring back .. */
 	bool pinged;      /* .. and has not yet */
 	struct suspect_record record;
+	struct box_errands errands;
 
 	enum fence fence;
 	enum replace_reason reason; /* of its suspicion */
@@ -376,6 +388,17 @@ uint32_t launch_fds(const struct box *box, const struct launch_record *launch, i
 int channel_receive(struct box *box, struct box_report *report);
 /* 0: sent, or the other end is closed; -EPROTO: it did not take it (full): suspicion, never a retry. */
 int channel_send(struct box *box, const void *message, size_t bytes);
+
+/* errand.c */
+bool errand_is(uint32_t type); /* of a report */
+/* Does what a report of such a type asks for. 0, or -EPROTO: it may not ask for that, or not now. */
+int errand_do(struct box *box, const struct box_report *report);
+/* Sends the ANSWER that is owed, if one is. 0, or -EPROTO: it does not read its messages. */
+int errand_answer(struct box *box);
+/* STATS_PER_POLL more may come. */
+void errand_grant_stats(struct box *box);
+/* Of box->errands.answer. */
+void errand_due(struct loop_timer *timer);
 
 /* fence.c: each looks once and does not block. */
 bool fence_parked(const struct box *box);

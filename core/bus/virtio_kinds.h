@@ -46,6 +46,12 @@ struct virtio_blk_space {
 _Static_assert(sizeof(struct virtio_blk_space) == 64, "60 bytes and tail padding");
 #define VIRTIO_BLK_SPACE_BYTES 60 /* up to where secure erase would begin */
 
+/* Of a balloon (section 5.5.4), up to what needs features that are not offered. */
+struct virtio_balloon_space {
+	uint32_t num_pages; /* the VMM's: how many it is to hold */
+	uint32_t actual;    /* the driver's: how many it holds */
+};
+
 /* The fewest and the most queues that a kind may have; 0 and 0: not a ring device, or not known. */
 void virtio_kind_queues(enum dev_kind kind, uint32_t *least, uint32_t *most);
 

@@ -520,13 +520,13 @@ static void test_config_changed(void **state)
 	const uint32_t generation = driver_get(&drv, DRIVER_GENERATION, 1);
 
 	(void)state;
-	virtio_pci_config_changed(rig.dev, config, sizeof(config));
+	virtio_pci_config_changed(rig.dev, 0, config, sizeof(config));
 	assert_int_equal(driver_get(&drv, DRIVER_GENERATION, 1), generation + 1);
 	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050607);
 	assert_int_equal(bus_read(rig.mmio, drv.isr, 1), 0);
 	driver_bring_up(&drv);
 	config[0] = 9;
-	virtio_pci_config_changed(rig.dev, config, 1);
+	virtio_pci_config_changed(rig.dev, 0, config, 1);
 	assert_int_equal(driver_get(&drv, DRIVER_GENERATION, 1), generation + 2);
 	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050609);
 	assert_int_equal(bus_read(rig.mmio, drv.isr, 4), 2);
