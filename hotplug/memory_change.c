@@ -115,9 +115,7 @@ int memory_change_add(struct memory *m, struct dimm *d)
 /* 0, or -ECANCELED: the VM ends. */
 static int prepare_removal(struct memory *m, struct dimm *d)
 {
-	int ret;
-
-	while ((ret = supervisor_prepare_memory(m->site.sup, &m->next, PREPARE_MS, d->who)) != 0) {
+	while (supervisor_prepare_memory(m->site.sup, &m->next, PREPARE_MS, d->who) != 0) {
 		if (is_ending(m))
 			return -ECANCELED;
 		log_error("%s: not removed yet: %s has no process without it", d->spec.id, d->who);

@@ -38,7 +38,7 @@ static struct model {
 	struct told told;
 } model;
 
-static struct vm vm;
+static struct vm machine_vm;
 static struct acpi_regs regs;
 static struct acpi_memory memory;
 static struct bus *ports;
@@ -47,9 +47,9 @@ static bool line;
 static int fail_line;
 
 /* KVM. */
-int vm_line(struct vm *of, uint32_t gsi, bool up)
+int vm_line(struct vm *vm, uint32_t gsi, bool up)
 {
-	FUZZ_CHECK(of == &vm && gsi == LAYOUT_GSI_GED);
+	FUZZ_CHECK(vm == &machine_vm && gsi == LAYOUT_GSI_GED);
 	line = up;
 	return fail_line;
 }
@@ -340,7 +340,7 @@ static void begin(void)
 	memset(&model, 0, sizeof(model));
 	line = false;
 	fail_line = 0;
-	regs = (struct acpi_regs){ .vm = &vm, .ended = on_end };
+	regs = (struct acpi_regs){ .vm = &machine_vm, .ended = on_end };
 	memory = (struct acpi_memory){
 		.regs = &regs,
 		.hooks = { .ejected = on_ejected, .ost = on_ost, .forgotten = on_forgotten }

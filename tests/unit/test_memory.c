@@ -91,7 +91,7 @@ static int fake_prepare(struct supervisor *sup, const struct box_memory *next, u
 	(void)sup, (void)timeout_ms;
 	map_before = map_of_boxes;
 	map_of_boxes = next->map.epoch;
-	strcpy(who, "disk0");
+	snprintf(who, DEVICE_ID_MAX + 1, "disk0");
 	return note(STEP_PREPARE);
 }
 
@@ -105,7 +105,7 @@ static void fake_abandon(struct supervisor *sup)
 static int fake_move(struct supervisor *sup, enum epoch_until until, uint32_t timeout_ms, char *who)
 {
 	(void)sup, (void)timeout_ms;
-	strcpy(who, "disk0");
+	snprintf(who, DEVICE_ID_MAX + 1, "disk0");
 	return note(until == EPOCH_GONE ? STEP_GONE : STEP_MOVED);
 }
 
