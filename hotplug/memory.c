@@ -302,12 +302,13 @@ int memory_add_dimm(struct memory *m, const struct dimm_spec *spec, struct memor
 	return ret;
 }
 
-/* Waits until the DIMM is gone, the guest has refused, or the time is over. */
-static int await_removal(struct memory *m, struct dimm *d, uint32_t timeout_ms)
+/* Waits until the DIMM is gone (another may be in its slot by then), the guest has refused, or the time is
+ * over. */
+static int await_removal(struct memory *m, const struct dimm *d, uint64_t serial,
+			 uint32_t timeout_ms)
 {
 	const uint64_t end = now_ns() + timeout_ms * NS_PER_MS;
 	const struct timespec until = { (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
-	const uint64_t serial = d->serial;
 	int late = 0;
 
 	while (d->serial == serial && d->state != DIMM_STATE_FREE && !d->refused && !m->ending) {
@@ -356,7 +357,7 @@ int memory_remove_dimm(struct memory *m, const char *id, uint32_t timeout_ms,
 	pthread_mutex_lock(&m->lock);
 	ret = ask(m, id, &d, error);
 	if (ret == 0) {
-		ret = await_removal(m, d, timeout_ms);
+		ret = await_removal(m, d, d->serial, timeout_ms);
 		if (ret == -EPERM)
 			snprintf(
 				error->text, sizeof(error->text),

@@ -49,7 +49,7 @@ static int move(enum epoch_until until)
 }
 
 /* Two devices: a disk under load, and entropy that writes where it is told. */
-static struct scene *begin(void)
+static struct scene *open_both(void)
 {
 	const struct boxrig_rng_config config = {
 		.id = "rng0", .ring_size = 16, .hooks = &watch_hooks, .ctx = &rng_watch
@@ -63,7 +63,7 @@ static struct scene *begin(void)
 	return s;
 }
 
-static void end(struct scene *s)
+static void close_both(struct scene *s)
 {
 	scene_close(s);
 	boxrig_rng_destroy(&rng);
@@ -210,7 +210,7 @@ static void check_holdings(struct scene *s, const struct holdings *before)
 static void test_changes(void **state)
 {
 	const uint64_t count = scene_count(QUICK) / 2;
-	struct scene *s = begin();
+	struct scene *s = open_both();
 
 	(void)state;
 	struct holdings before = { 0 };
@@ -237,7 +237,7 @@ static void test_changes(void **state)
 	assert_int_equal(status.replacements[REPLACE_MEMORY_MAP], 2 * count);
 	assert_int_equal(status.cold, 0);
 	check_holdings(s, &before);
-	end(s);
+	close_both(s);
 }
 
 /* A device without a driver has a standby only. */
@@ -259,7 +259,7 @@ static void test_idle(void **state)
 
 static void test_abandoned(void **state)
 {
-	struct scene *s = begin();
+	struct scene *s = open_both();
 	const uint32_t epoch = scene_status(s).epoch;
 	int fd = -1;
 
@@ -280,13 +280,13 @@ static void test_abandoned(void **state)
 		assert_int_equal(guestmem_remove(&rig.mem, NEW_GPA, &fd), 0);
 		check_revoked(fd);
 	}
-	end(s);
+	close_both(s);
 }
 
 /* A region that nobody can map: the change is undone, and the devices have not noticed. */
 static void test_cannot_be_had(void **state)
 {
-	struct scene *s = begin();
+	struct scene *s = open_both();
 	const uint32_t epoch = scene_status(s).epoch;
 	const uint64_t generation = scene_status(s).generation;
 	const int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -307,13 +307,13 @@ static void test_cannot_be_had(void **state)
 	assert_int_equal(guestmem_remove(&rig.mem, NEW_GPA, &kept), 0);
 	check_revoked(kept);
 	close(fd);
-	end(s);
+	close_both(s);
 }
 
 /* Killed, reset or asked to be replaced at any time of a change. */
 static void test_disturbed(void **state)
 {
-	struct scene *s = begin();
+	struct scene *s = open_both();
 	struct device_status status;
 
 	(void)state;
@@ -339,7 +339,7 @@ static void test_disturbed(void **state)
 		if (fd >= 0)
 			check_revoked(fd);
 	}
-	end(s);
+	close_both(s);
 }
 
 /* One that was given up refuses, from the new map. */
@@ -375,7 +375,7 @@ static void test_quarantined(void **state)
 /* A stopped spawner makes nothing: the wait ends by its time, and the same change can be gone on with. */
 static void test_late(void **state)
 {
-	struct scene *s = begin();
+	struct scene *s = open_both();
 
 	(void)state;
 	assert_int_equal(kill(rig.spawner.pid, SIGSTOP), 0);
@@ -388,7 +388,7 @@ static void test_late(void **state)
 
 	assert_int_equal(guestmem_remove(&rig.mem, NEW_GPA, &fd), 0);
 	check_revoked(fd);
-	end(s);
+	close_both(s);
 }
 
 /* What a test that failed has left. */

@@ -148,7 +148,7 @@ static uint32_t descriptors(void)
 	return n;
 }
 
-static int begin(void **state)
+static int setup(void **state)
 {
 	const struct memmap_config config = { .bytes = BOOT, .node = -1, .phys_bits = 40 };
 	const struct memory_site site = { .map = &map,
@@ -170,7 +170,7 @@ static int begin(void **state)
 	return memory_create(&memory, &site);
 }
 
-static int end(void **state)
+static int teardown(void **state)
 {
 	(void)state;
 	memory_destroy(memory);
@@ -443,7 +443,7 @@ static void test_guest_ejects(void **state)
 	assert_int_equal(map.epoch.map.count, 1);
 }
 
-#define memory_test(test) cmocka_unit_test_setup_teardown(test, begin, end)
+#define memory_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {
