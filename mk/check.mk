@@ -82,7 +82,7 @@ check-takeover: all $(O)/tests/host/test_takeover ## taken-over boxes at random 
 		tests/run.sh -l takeover -t 3600 $(if $(AS_UID),-u $(AS_UID)) $(O)/tests/host/test_takeover
 	$(Q)tail -n 1 build/log/takeover/test_takeover.log
 
-EVERYSTEP_PROGRAMS := $(filter %/test_everystep %/test_everystep_streams,$(HOST_PROGRAMS))
+EVERYSTEP_PROGRAMS := $(filter %/test_everystep %/test_everystep_streams %/test_everystep_balloon,$(HOST_PROGRAMS))
 .PHONY: check-everystep
 check-everystep: all $(EVERYSTEP_PROGRAMS) ## devices killed at every instruction of all that they do (EVERYSTEP_SHARDS, SHARD=i/n)
 	$(Q)tests/everystep.sh $(EVERYSTEP_SHARDS) 1800 $(EVERYSTEP_PROGRAMS)

@@ -203,7 +203,9 @@ static struct span balloon_segment(const struct dev *dev, const struct virtq_seg
 	for (uint32_t i = 0; i < map->count && seg->len != 0; i++) {
 		const struct mem_region *r = &map->regions[i];
 
-		if (addr < r->addr || addr - r->addr >= r->bytes)
+		/* One comparison, also for what lies below: which way it goes does not depend on where
+		 * the regions were put. */
+		if (addr - r->addr >= r->bytes)
 			continue;
 		const uint64_t gpa = r->gpa + (addr - r->addr);
 		const uint64_t first = (gpa + RELEASE_PAGE - 1) / RELEASE_PAGE * RELEASE_PAGE;

@@ -278,7 +278,8 @@ static inline bool step_is_end(struct everystep *e, const struct situation *sit,
 		return false;
 	if (call.nr == SYS_write) {
 		e->last_write = e->known - 1;
-		e->reported |= call.fd == BOX_FD_CONTROL;
+		e->reported |= call.fd == BOX_FD_CONTROL &&
+			       (call.first == REPORT_PARKED || call.first == REPORT_ACTIVATED);
 	}
 	if (sit->phase == STEP_QUIESCE || sit->phase == STEP_BELL)
 		return e->reported && call.nr == SYS_read && call.fd == BOX_FD_CONTROL;

@@ -95,6 +95,11 @@ static void test_usage(void **state)
 	ends("--disk id=a,path=/a --disk id=a,path=/b", 2, "--disk: id: 'a' given twice");
 	ends("--memory 33M,pages=thp", 2, "--memory: size must be a multiple of 2M");
 	ends("--disk id=a,path=/a,lanes=2", 2, "--disk: a: lanes=2 is more than queues=1");
+	ends("--balloon 513M", 2, "balloon: amount_mib: 513 is more than the 512 MiB of memory");
+	ends("--balloon 1M,stats=65536", 2, "--balloon: stats: 65536 is not between 0 and 65535");
+	ends("--balloon 4K", 2, "--balloon: amount: not whole MiB");
+	ends("--balloon reporting", 2, "--balloon: ");
+	ends("--disk id=balloon,path=/a", 2, "--disk: id: 'balloon' is another device's");
 	ends("--disk id=rng,path=/a", 2, "--disk: id: 'rng' is another device's");
 	ends("kernel", 2, "unexpected argument 'kernel'");
 }
@@ -282,7 +287,12 @@ static void test_file(void **state)
 		  "boot-source.x: unknown key" },
 		{ "{\"network-interfaces\":[]}", "network-interfaces: not supported" },
 		{ "{\"vsock\":{}}", "vsock: not supported" },
-		{ "{\"balloon\":{}}", "balloon: not supported" },
+		{ "{\"balloon\":{}}", "balloon.amount_mib: must be given" },
+		{ "{\"balloon\":{\"amount_mib\":1}}", "balloon.deflate_on_oom: must be given" },
+		{ "{\"balloon\":{\"amount_mib\":1,\"deflate_on_oom\":false,\"pages\":1}}",
+		  "balloon.pages: unknown key" },
+		{ "{\"balloon\":{\"amount_mib\":600,\"deflate_on_oom\":false}}",
+		  "balloon: amount_mib: 600 is more than the 512 MiB of memory" },
 		{ "{\"cpu-config\":\"x\"}", "cpu-config: not supported" },
 		{ "{\"mmds-config\":{}}", "mmds-config: not supported" },
 		{ "{\"pmem\":[]}", "pmem: not supported" },

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 
@@ -119,6 +120,9 @@ bool stepper_at_call(const struct stepper *s, struct stepper_call *call)
 		return false;
 	call->nr = (long)regs.rax;
 	call->fd = regs.rdi;
+	call->first = regs.rax == SYS_write
+			      ? (uint32_t)ptrace(PTRACE_PEEKDATA, s->pid, regs.rsi, NULL)
+			      : 0;
 	return true;
 }
 

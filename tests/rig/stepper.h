@@ -22,7 +22,8 @@ struct stepper {
 /* A system call that the next instruction makes. */
 struct stepper_call {
 	long nr;
-	uint64_t fd; /* the first argument */
+	uint64_t fd;    /* the first argument */
+	uint32_t first; /* of a write: the first four bytes of what it writes */
 };
 
 /* Stops the process.  One that is found in a system call that nothing has ended yet is stopped before

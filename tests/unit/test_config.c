@@ -383,14 +383,62 @@ static int setup(void **state)
 	return lines >= 0 ? 0 : -1;
 }
 
+/* ---- the balloon ---- */
+
+static void test_balloon(void **state)
+{
+	json_t *all;
+
+	(void)state;
+	fresh();
+	assert_false(run_has_balloon(&run));
+	all = config_all(&run);
+	assert_null(json_object_get(all, "balloon"));
+	json_decref(all);
+	refuses("balloon", "{\"amount_mib\":-1,\"deflate_on_oom\":true}",
+		"amount_mib: -1 is not between 0 and 16777215");
+	refuses("balloon", "{\"amount_mib\":16777216,\"deflate_on_oom\":true}",
+		"amount_mib: 16777216 is not between 0 and 16777215");
+	refuses("balloon", "{\"amount_mib\":1,\"deflate_on_oom\":1}",
+		"deflate_on_oom: is not true or false");
+	refuses("balloon",
+		"{\"amount_mib\":1,\"deflate_on_oom\":true,\"stats_polling_interval_s\":65536}",
+		"stats_polling_interval_s: 65536 is not between 0 and 65535");
+	fresh();
+	takes("balloon", "{\"amount_mib\":0,\"deflate_on_oom\":false}"); /* there, and empty */
+	assert_true(run_has_balloon(&run));
+	all = config_all(&run);
+	assert_int_equal(json_object_size(json_object_get(all, "balloon")), 5);
+	json_decref(all);
+	takes("balloon", "{\"amount_mib\":7,\"deflate_on_oom\":true,\"stats_polling_interval_s\":3,"
+			 "\"free_page_reporting\":true,\"free_page_hinting\":false}");
+	assert_int_equal(run.balloon.bytes, 7 << 20);
+	assert_int_equal(run.balloon.stats_s, 3);
+	assert_true(run.balloon.deflate_on_oom && run.balloon.reporting);
+	/* Memory that is said later may be more. */
+	takes("balloon", "{\"amount_mib\":600,\"deflate_on_oom\":true}");
+	assert_false(run.balloon.reporting);
+	assert_int_equal(run_consistent(&run, &error), -EINVAL);
+	assert_string_equal(error.text,
+			    "balloon: amount_mib: 600 is more than the 512 MiB of memory");
+	takes("machine-config", "{\"vcpu_count\":1,\"mem_size_mib\":600}");
+	assert_int_equal(run_consistent(&run, &error), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_pci_off),  cmocka_unit_test(test_noapic),
-		cmocka_unit_test(test_levels),   cmocka_unit_test(test_lines),
-		cmocka_unit_test(test_log_fifo), cmocka_unit_test(test_smt),
-		cmocka_unit_test(test_serial),   cmocka_unit_test(test_schedules),
-		cmocka_unit_test(test_limits),   cmocka_unit_test(test_wrong_schedules),
+		cmocka_unit_test(test_balloon),
+		cmocka_unit_test(test_pci_off),
+		cmocka_unit_test(test_noapic),
+		cmocka_unit_test(test_levels),
+		cmocka_unit_test(test_lines),
+		cmocka_unit_test(test_log_fifo),
+		cmocka_unit_test(test_smt),
+		cmocka_unit_test(test_serial),
+		cmocka_unit_test(test_schedules),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_wrong_schedules),
 		cmocka_unit_test(test_lanes),
 	};
 
