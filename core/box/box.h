@@ -111,12 +111,24 @@ struct replacement {
 	uint32_t switch_us; /* PARKED seen, or suspicion raised, to ACTIVATED */
 };
 
+/* A box asks (REPORT_ASK) and waits for device_answer_question(). */
+struct device_question {
+	uint64_t generation;
+	uint32_t lane;
+	uint32_t number; /* of the box's */
+	uint32_t value;  /* of the report: the kind's, range-checked (devmodel/abi/mem.h) .. */
+	uint64_t detail; /* .. of a box that may be hostile */
+};
+
 /* Hooks run on the supervisor's thread and must not call back into a function that waits for it. */
 struct device_hooks {
 	void (*started)(void *ctx);    /* first pass done after device_start() */
 	void (*reset_done)(void *ctx); /* after device_reset(): nothing touches rings */
 	void (*needs_reset)(void *ctx, const char *why); /* static text */
 	void (*replaced)(void *ctx, const struct replacement *r);
+	/* One at a time from each box; only kinds that ask need it, and there it has to be.  May be
+	 * answered in here, or later; never is only for a device that is about to be destroyed. */
+	void (*asked)(void *ctx, const struct device_question *question);
 };
 
 struct device_spec {
@@ -226,6 +238,11 @@ int device_revive(struct device *dev);
 /* Suspicion from outside the supervisor (operator, tests): fences and recovers.  -EBUSY: not
  * active. */
 int device_condemn(struct device *dev, enum replace_reason reason);
+
+/* The answer, from any thread, also within hooks->asked.  0; -ESTALE: who asked serves no more, or was
+ * answered; its successor asks again, and the answer is then to be the same. */
+int device_answer_question(struct device *dev, const struct device_question *question,
+			   uint32_t value);
 
 void device_status(struct device *dev, struct device_status *status);
 

@@ -12,6 +12,7 @@
  *   birth.c       how it is made, and what it gives back
  *   launch.c      what a process is born with
  *   channel.c     reports in, messages out
+ *   ask.c         questions of a box, and their answers
  *   fence.c       looks
  *   figures.c     what is counted of replacements
  *   epoch.c       how devices come into another memory map
@@ -71,10 +72,15 @@ struct box {
 	bool look_parked; /* else: stopped or exiting */
 	bool canary;      /* the agreed forbidden call was seen on the listener */
 	bool seized;      /* the supervisor's thread traces it: it can be stopped for good */
-	uint32_t nonce;   /* of QUIESCE, which PARKED has to bring back */
+	uint32_t nonce;   /* of the last QUIESCE or ANSWER, which PARKED has to bring back */
 	uint32_t ping;    /* of the last PING, which PONG has to bring back .. */
 	bool pinged;      /* .. and has not yet */
 	struct suspect_record record;
+	struct {
+		bool waits; /* for the answer */
+		struct device_question question;
+		struct loop_timer due; /* when it is put, if it came too early */
+	} ask;
 
 	enum fence fence;
 	enum replace_reason reason; /* of its suspicion */
@@ -218,6 +224,7 @@ struct device {
 	uint64_t cold, stalls, poisoned, slow, faults;
 	uint64_t autopsies, autopsies_skipped, autopsies_failed;
 	uint64_t autopsy_due_ns; /* of ration_take() */
+	uint64_t ask_due_ns;     /* likewise */
 	uint32_t samples;
 	uint32_t switch_us[DEVICE_SAMPLES], drain_us[DEVICE_SAMPLES];
 	struct device_histogram switches[PASSAGE_COUNT], drains;
@@ -376,6 +383,15 @@ uint32_t launch_fds(const struct box *box, const struct launch_record *launch, i
 int channel_receive(struct box *box, struct box_report *report);
 /* 0: sent, or the other end is closed; -EPROTO: it did not take it (full): suspicion, never a retry. */
 int channel_send(struct box *box, const void *message, size_t bytes);
+
+/* ask.c */
+/* A question as it was heard. 0, or -EPROTO: not its turn, or none of this kind's. */
+int ask_take(struct box *box, const struct box_report *report);
+/* The question that was taken goes to the hook, now or when it is time. */
+void ask_put_in_turn(struct box *box);
+void ask_fire(struct loop_timer *timer);
+/* It can not be answered any more. */
+void ask_end(struct box *box);
 
 /* fence.c: each looks once and does not block. */
 bool fence_parked(const struct box *box);

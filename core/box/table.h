@@ -44,6 +44,7 @@
 	X(PONG, 0, "report: alive")                                                                \
 	X(BROKEN, 0, "report: the driver broke a rule")                                            \
 	X(REFUSED, 0, "report: the carried record does not fit")                                   \
+	X(ASK, 0, "report: a question, which it waits to be answered")                             \
 	X(MISBEHAVED, 1, "anything on the control socket that is not a report")                    \
 	X(TRAPPED, 1, "the listener holds a forbidden call")                                       \
 	X(ENDING, 1, "the listener hung up: past its last system call, or it closed it")           \
@@ -67,6 +68,7 @@
 	X(ACTIVATE, "send ACTIVATE")                                                               \
 	X(STARTED, "tell the device that the first pass is done")                                  \
 	X(QUIESCE, "send QUIESCE, ring the bell")                                                  \
+	X(ASK, "hand the question on, when it is time")                                            \
 	X(LOOK, "look whether it is in read(control), again and again; raises PROVEN")             \
 	X(STOP, "begin to stop it; look whether it stopped or is exiting, likewise")               \
 	X(SUSPECT, "record the suspicion, then as STOP")                                           \

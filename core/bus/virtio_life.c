@@ -184,13 +184,18 @@ void virtio_pci_needs_reset(struct virtio_pci *dev)
 	virtio_config_interrupt(dev);
 }
 
-void virtio_pci_config_changed(struct virtio_pci *dev, const void *config, uint32_t bytes)
+void virtio_pci_config_set(struct virtio_pci *dev, const void *config, uint32_t bytes)
 {
 	CHECK(bytes <= dev->spec.config_bytes);
 	pthread_mutex_lock(&dev->config_lock);
 	memcpy(dev->config, config, bytes);
 	dev->config_generation++;
 	pthread_mutex_unlock(&dev->config_lock);
+}
+
+void virtio_pci_config_changed(struct virtio_pci *dev, const void *config, uint32_t bytes)
+{
+	virtio_pci_config_set(dev, config, bytes);
 	virtio_config_interrupt(dev);
 }
 

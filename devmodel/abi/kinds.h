@@ -14,7 +14,8 @@
 	X(BLK, blk, 2, 0xffff)                                                                     \
 	X(RNG, rng, 4, 0)                                                                          \
 	X(CONSOLE, console, 3, 2)                                                                  \
-	X(SERIAL, serial, 0, 0)
+	X(SERIAL, serial, 0, 0)                                                                    \
+	X(MEM, mem, 24, 1)
 
 enum dev_kind {
 #define DEV_KIND_ENUM(NAME, name, virtio_id, outward) DEV_KIND_##NAME,

@@ -11,6 +11,7 @@
 #ifndef MAYFLY_ABI_MESSAGE_H
 #define MAYFLY_ABI_MESSAGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "devmodel/abi/launch.h"
@@ -23,7 +24,8 @@
 	X(PING, 3, "answer PONG with the same value")                                              \
 	X(GO, 4,                                                                                   \
 	  "the listener is taken: make the agreed call; during the seal only, without a bell")     \
-	X(FAULT, 5, "misbehave; only to the faulty set of programs, struct ctl_fault (fault.h)")
+	X(FAULT, 5, "misbehave; only to the faulty set of programs, struct ctl_fault (fault.h)")   \
+	X(ANSWER, 6, "to ASK; struct ctl_answer")
 
 enum ctl_type {
 #define CTL_ENUM(NAME, number, text) CTL_##NAME = (number),
@@ -34,6 +36,12 @@ enum ctl_type {
 struct ctl_header {
 	uint32_t type;
 	uint32_t value; /* PING: any; QUIESCE: a number that cannot be guessed; else 0 */
+};
+
+/* Its nonce stands for that of QUIESCE where it comes after it: PARKED has to bring back the last. */
+struct ctl_answer {
+	struct ctl_header header; /* CTL_ANSWER; value: to ASK, what the kind makes of it (mem.h) */
+	uint32_t nonce;
 };
 
 #define CTL_REFUSE_ALL UINT32_MAX
@@ -70,7 +78,8 @@ struct ctl_activate {
 	X(PARKED, 6, "value: as in QUIESCE; detail: CTL_PARKED_BYTES of the two records")          \
 	X(PONG, 7, "value: as in PING")                                                            \
 	X(BROKEN, 8, "the driver broke a rule; value: queue, detail: enum ring_error")             \
-	X(REFUSED, 9, "a carried state record does not fit its schema")
+	X(REFUSED, 9, "a carried state record does not fit its schema")                            \
+	X(ASK, 20, "a request that the VMM has to answer; value and detail: the kind's (mem.h)")
 
 enum report_type {
 #define REPORT_ENUM(NAME, number, text) REPORT_##NAME = (number),
@@ -78,6 +87,19 @@ enum report_type {
 #undef REPORT_ENUM
 		REPORT_TYPE_END
 };
+
+/* Numbers are not without gaps. */
+static inline bool report_is_known(uint32_t type)
+{
+	switch (type) {
+#define REPORT_CASE(NAME, number, text) case REPORT_##NAME:
+		REPORT_TYPES(REPORT_CASE)
+#undef REPORT_CASE
+		return true;
+	default:
+		return false;
+	}
+}
 
 struct box_report {
 	uint32_t type;
@@ -111,6 +133,7 @@ enum ring_error {
 };
 
 _Static_assert(sizeof(struct ctl_queue) == 32, "wire format");
+_Static_assert(sizeof(struct ctl_answer) == 12, "wire format");
 _Static_assert(sizeof(struct ctl_activate) == 64 + 32 * BOX_QUEUES_MAX, "wire format");
 _Static_assert(sizeof(struct box_report) == 16, "the policy pins this length");
 

@@ -10,7 +10,7 @@
  *   SERVE   activate(), then serve() and host_event() as work comes
  *   PARK    quiesce(), records written, waits in read(control) for ever
  *
- * Nothing allocates, nothing blocks but the backend calls of the kind's policy.
+ * Nothing allocates, nothing blocks but the backend calls of the kind's policy and dev_ask().
  */
 #ifndef MAYFLY_DEVMODEL_COMMON_DEV_H
 #define MAYFLY_DEVMODEL_COMMON_DEV_H
@@ -25,6 +25,7 @@
 #include "devmodel/common/virtq.h"
 
 struct dev;
+struct loop;
 
 /* What serve() says of a queue. */
 enum serve_result {
@@ -32,6 +33,7 @@ enum serve_result {
 	SERVE_DONE, /* one request completed and published: call again */
 	SERVE_BLOCKED, /* there is work, but it waits for a host event (timer, input): kicks are moot */
 	SERVE_BROKEN, /* the driver broke a rule; the virtq holds which (virtq->error) */
+	SERVE_ENDED,  /* dev_ask() failed: this generation is at its end */
 };
 
 struct dev_ops {
@@ -74,6 +76,8 @@ struct dev {
 	const struct dev_ops *ops;
 	const struct launch_record *launch;
 	struct state_page *page;
+	struct loop *loop; /* run.c's */
+	int ended;         /* with SERVE_ENDED: what dev_run() is to return */
 	uint64_t features;
 	uint64_t served;                     /* requests completed since activation */
 	bool want[DEV_STREAMS_MAX];          /* poll this stream */
@@ -102,6 +106,10 @@ static inline bool dev_first_start(const struct dev *dev)
 	}
 	return true;
 }
+
+/* From within serve() and refuse(): asks the VMM (REPORT_ASK) and waits for its answer, however long.  Whatever
+ * else the VMM says meanwhile is heard.  0; -errno, also in dev->ended: return SERVE_ENDED. */
+int dev_ask(struct dev *dev, uint32_t value, uint64_t detail, uint32_t *answer);
 
 /* The one device of a program; each kind defines it (devmodel/KIND/KIND.c). */
 extern const struct dev_ops dev_program;

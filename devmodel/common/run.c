@@ -9,6 +9,9 @@
  * there is served up to it; every queue is signalled once; only then the first pass is reported.  A
  * predecessor may have died with a kick read, a signal unsent or kicks suppressed: after this order
  * none of it matters.
+ *
+ * A request may need the VMM's answer (dev_ask).  Nothing else is done until it is there; a QUIESCE that
+ * comes first is kept, and obeyed when the request is done.
  */
 #include <asm/errno.h>
 #include <linux/poll.h>
@@ -27,6 +30,8 @@ struct loop {
 	struct dev *dev;
 	uint32_t heard; /* messages read, as the bell counts */
 	bool broken;    /* a queue broke: serve nothing until the device is reset */
+	bool parks;     /* QUIESCE was read, within a request: park when it is published */
+	uint32_t nonce; /* of the last QUIESCE or ANSWER */
 	bool blocked[BOX_QUEUES_MAX];
 	uint32_t polls;
 	struct pollfd poll[POLL_MAX];
@@ -36,6 +41,7 @@ struct loop {
 static union {
 	struct ctl_header header;
 	struct ctl_activate activate;
+	struct ctl_answer answer;
 	uint8_t bytes[CTL_BYTES_MAX];
 } message;
 
@@ -136,11 +142,10 @@ static bool run_bell(const struct loop *loop)
 }
 
 /* Writes the records and waits to be killed.  Never returns but for -EPIPE (the VMM is gone).  The
- * nonce says that QUIESCE was read before PARKED was said. */
+ * nonce says that all that the VMM sent was read before PARKED was said. */
 static int run_park(struct loop *loop)
 {
 	struct dev *dev = loop->dev;
-	const uint32_t nonce = message.header.value;
 	uint32_t bytes[STATE_CLASSES] = { 0 };
 
 	if (dev->ops->quiesce != NULL)
@@ -156,7 +161,7 @@ static int run_park(struct loop *loop)
 		bytes[c] = (uint32_t)n;
 	}
 	faulty_record(dev);
-	if (run_report(dev, REPORT_PARKED, nonce,
+	if (run_report(dev, REPORT_PARKED, loop->nonce,
 		       CTL_PARKED_BYTES(bytes[STATE_DATA], bytes[STATE_CONTROL])) != 0)
 		return -EPIPE;
 	faulty_parked(dev);
@@ -168,21 +173,50 @@ static int run_park(struct loop *loop)
 	}
 }
 
-/* Acts on one message while serving. 0: go on; else what dev_run returns. */
-static int run_message(struct loop *loop)
+/* Acts on a message of n bytes that may come at any time while serving. 0, or what dev_run returns. */
+static int run_heard(struct loop *loop, long n)
 {
-	const long n = run_receive(loop);
-
-	if (n < 0)
-		return (int)n;
 	switch (message.header.type) {
 	case CTL_PING:
 		return run_pong(loop);
 	case CTL_QUIESCE:
-		return run_park(loop);
+		loop->parks = true;
+		loop->nonce = message.header.value;
+		return 0;
 	default:
 		return faulty_message(loop->dev, message.bytes, n);
 	}
+}
+
+/* The same between two requests, and parks. */
+static int run_message(struct loop *loop)
+{
+	const long n = run_receive(loop);
+	const int ret = n < 0 ? (int)n : run_heard(loop, n);
+
+	return ret == 0 && loop->parks ? run_park(loop) : ret;
+}
+
+static int run_ask(struct loop *loop, uint32_t value, uint64_t detail, uint32_t *answer)
+{
+	int ret = run_report(loop->dev, REPORT_ASK, value, detail);
+
+	while (ret == 0) {
+		const long n = run_receive(loop);
+
+		if (n == sizeof(message.answer) && message.header.type == CTL_ANSWER) {
+			loop->nonce = message.answer.nonce;
+			*answer = message.header.value;
+			return 0;
+		}
+		ret = n < 0 ? (int)n : run_heard(loop, n);
+	}
+	return ret;
+}
+
+int dev_ask(struct dev *dev, uint32_t value, uint64_t detail, uint32_t *answer)
+{
+	return dev->ended = run_ask(dev->loop, value, detail, answer);
 }
 
 /* Says which queue is being served, for the case that this is the end. */
@@ -221,6 +255,10 @@ static int run_serve(struct loop *loop, uint32_t i)
 		run_count(dev);
 	else if (served == SERVE_BROKEN)
 		ret = run_break(loop, q);
+	else if (served == SERVE_ENDED)
+		ret = dev->ended;
+	if (ret == 0 && loop->parks)
+		ret = run_park(loop);
 	if (ret == 0 && run_bell(loop))
 		ret = run_message(loop);
 	if (ret != 0)
@@ -395,6 +433,7 @@ int dev_run(struct dev *dev, const struct dev_ops *ops, const struct launch_reco
 
 	dev->ops = ops;
 	dev->launch = launch;
+	dev->loop = &loop;
 	dev->page = (struct state_page *)(uintptr_t)launch->state_addr;
 	ret = ops->init(dev);
 	if (ret == 0)

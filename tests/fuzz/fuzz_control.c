@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dev: blk */
-/* with: core/box/box.c core/box/channel.c core/box/record.c core/box/table.c */
+/* with: core/box/ask.c core/box/box.c core/box/channel.c core/box/record.c core/box/table.c core/ration.c */
 /*
  * Any bytes on the control socket, from either end.
  *
@@ -409,8 +409,7 @@ static void vmm_side_hear(struct input *in, int fd)
 	memcpy(&type, bytes, n < sizeof(type) ? n : sizeof(type));
 	const uint32_t before = box->state;
 	/* An empty message is an end of the stream: not judged, but nothing more is heard. */
-	const bool good =
-		n == 0 || (n == sizeof(struct box_report) && type != 0 && type < REPORT_TYPE_END);
+	const bool good = n == 0 || (n == sizeof(struct box_report) && report_is_known(type));
 
 	box->on_control.ready(&box->on_control, EPOLLIN);
 	vmm_side_check(box, before, good);

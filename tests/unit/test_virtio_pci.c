@@ -156,6 +156,23 @@ static void test_features(void **state)
 	assert_int_equal(rig.backend.starts, 0); /* not a bus master */
 }
 
+/* A device that cannot do without a feature: not with a driver that does. */
+static void test_features_required(void **state)
+{
+	const uint64_t v1 = 1ull << VIRTIO_F_VERSION_1;
+	const uint64_t accepted[] = { v1, v1 | 0x40, v1 | 0x200, v1 | 0x240 };
+
+	(void)state;
+	rig.dev->spec.required = v1 | 0x200;
+	for (uint32_t i = 0; i < ARRAY_SIZE(accepted); i++) {
+		driver_put(&drv, DRIVER_STATUS, 1, 0);
+		driver_put(&drv, DRIVER_STATUS, 1, 3);
+		driver_accept(&drv, accepted[i]);
+		driver_put(&drv, DRIVER_STATUS, 1, DRIVER_READY);
+		assert_int_equal(driver_status(&drv), i < 2 ? 3 : DRIVER_READY);
+	}
+}
+
 static void test_features_beyond_64(void **state)
 {
 	(void)state;
@@ -531,6 +548,12 @@ static void test_config_changed(void **state)
 	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050609);
 	assert_int_equal(bus_read(rig.mmio, drv.isr, 4), 2);
 	assert_int_equal(fake_delivered(&rig.machine, DRIVER_DATA(0)), 1);
+	config[0] = 1; /* the same without a word */
+	virtio_pci_config_set(rig.dev, config, 1);
+	assert_int_equal(driver_get(&drv, DRIVER_GENERATION, 1), generation + 3);
+	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050601);
+	assert_int_equal(bus_read(rig.mmio, drv.isr, 4), 0);
+	assert_int_equal(fake_delivered(&rig.machine, DRIVER_DATA(0)), 1);
 }
 
 static void test_machine_reset(void **state)
@@ -560,6 +583,7 @@ int main(void)
 		VIRTIO_TEST(test_bring_up_and_again),
 		VIRTIO_TEST(test_queues_that_are_not_enabled),
 		VIRTIO_TEST(test_features),
+		VIRTIO_TEST(test_features_required),
 		VIRTIO_TEST(test_features_beyond_64),
 		VIRTIO_TEST(test_status_in_any_order),
 		VIRTIO_TEST(test_queue_size),
