@@ -35,29 +35,11 @@ static bool is_legal(enum dev_kind kind, const struct box_report *report)
 	return kind == DEV_KIND_MEM && mem_ask_parse(report->value, report->detail, &ask);
 }
 
-int ask_take(struct box *box, const struct box_report *report)
-{
-	if (!is_legal(box->gen->dev->spec.kind, report))
-		return -EPROTO;
-	if (!is_heard(box)) /* judged by its type there */
-		return 0;
-	if (box->ask.waits)
-		return -EPROTO;
-	box->ask.waits = true;
-	box->ask.question = (struct device_question){ .generation = box->gen->number,
-						      .lane = box->lane,
-						      .number = box->ask.question.number + 1,
-						      .value = report->value,
-						      .detail = report->detail };
-	return 0;
-}
-
 static void ask_put(struct box *box)
 {
 	const struct device *dev = box->gen->dev;
 
-	if (dev->spec.hooks != NULL && dev->spec.hooks->asked != NULL)
-		dev->spec.hooks->asked(dev->spec.ctx, &box->ask.question);
+	dev->spec.hooks->asked(dev->spec.ctx, &box->ask.question);
 }
 
 void ask_fire(struct loop_timer *timer)
@@ -68,7 +50,7 @@ void ask_fire(struct loop_timer *timer)
 		ask_put(box);
 }
 
-void ask_put_in_turn(struct box *box)
+static void ask_put_in_turn(struct box *box)
 {
 	struct device *dev = box->gen->dev;
 	const uint64_t now = now_ns();
@@ -78,6 +60,23 @@ void ask_put_in_turn(struct box *box)
 		loop_arm(dev->sup->loop, &box->ask.due, at);
 	else
 		ask_put(box);
+}
+
+int ask_take(struct box *box, const struct box_report *report)
+{
+	const struct device_hooks *hooks = box->gen->dev->spec.hooks;
+
+	if (box->ask.waits || hooks == NULL || hooks->asked == NULL ||
+	    !is_legal(box->gen->dev->spec.kind, report))
+		return -EPROTO;
+	box->ask.waits = true;
+	box->ask.question = (struct device_question){ .generation = box->gen->number,
+						      .lane = box->lane,
+						      .number = box->ask.question.number + 1,
+						      .value = report->value,
+						      .detail = report->detail };
+	ask_put_in_turn(box);
+	return 0;
 }
 
 void ask_end(struct box *box)

@@ -80,6 +80,7 @@ void box_init(struct box *box, struct generation *gen, uint32_t lane)
 		.deadline = { .fire = box_deadline },
 		.look = { .fire = box_look },
 		.ask.due = { .fire = ask_fire },
+		.errands = { .answer = { .fire = errand_due } },
 	};
 }
 
@@ -132,8 +133,6 @@ static int box_take_report(struct box *box, const struct box_report *report)
 		return 0;
 	case REPORT_PARKED:
 		return box_take_parked(box, report);
-	case REPORT_ASK:
-		return ask_take(box, report);
 	case REPORT_BROKEN:
 		return report->value < box->gen->dev->spec.queues &&
 				       report->detail < RING_ERROR_COUNT
@@ -160,7 +159,8 @@ static void box_report(struct box *box, const struct box_report *report)
 
 	/* HALF and PARKED mean something in one state only; elsewhere they are judged by type. */
 	if ((event == BOX_EV_HALF && box->state != BOX_SEALING) ||
-	    box_take_report(box, report) != 0) {
+	    box_take_report(box, report) != 0 ||
+	    (box_table(box->state, event).action == BOX_DO_ERRAND && errand_do(box, report) != 0)) {
 		box_raise(box, BOX_EV_MISBEHAVED);
 		return;
 	}
@@ -439,12 +439,15 @@ static void box_reap(struct box *box)
 	box_release(box);
 }
 
+/* ANSWER first: who waits for it would hear of QUIESCE only, and be late. */
 static void box_quiesce(struct box *box)
 {
+	const int answered = errand_answer(box);
+
 	CHECK(getrandom(&box->nonce, sizeof(box->nonce), 0) == sizeof(box->nonce));
 	const struct ctl_header message = { CTL_QUIESCE, box->nonce };
 
-	if (channel_send(box, &message, sizeof(message)) != 0)
+	if (answered != 0 || channel_send(box, &message, sizeof(message)) != 0)
 		box_raise(box, BOX_EV_MISBEHAVED);
 }
 
@@ -468,6 +471,7 @@ static void box_activate(struct box *box)
 	}
 	message.activate.reg_seq = reg_shadow(dev, message.activate.shadow);
 	message.activate.doomed = fault_doomed(dev, box);
+	errand_grant_stats(box);
 	n = record_give(box, message.bytes + sizeof(message.activate),
 			message.activate.record_bytes);
 	if (channel_send(box, &message, sizeof(message.activate) + n) != 0)
@@ -522,7 +526,8 @@ static void box_act(struct box *box, enum box_action action, enum box_event even
 {
 	switch (action) {
 	case BOX_DO_NONE:
-	case BOX_DO_BROKE: /* told by box_report(), which has the details */
+	case BOX_DO_BROKE:  /* told by box_report(), which has the details .. */
+	case BOX_DO_ERRAND: /* .. and has done it */
 	case BOX_ACTION_COUNT:
 		break;
 	case BOX_DO_WATCH:
@@ -545,9 +550,6 @@ static void box_act(struct box *box, enum box_action action, enum box_event even
 		break;
 	case BOX_DO_QUIESCE:
 		box_quiesce(box);
-		break;
-	case BOX_DO_ASK:
-		ask_put_in_turn(box);
 		break;
 	case BOX_DO_LOOK:
 		box_look_begin(box, true);

@@ -126,8 +126,15 @@ struct device_hooks {
 	void (*reset_done)(void *ctx); /* after device_reset(): nothing touches rings */
 	void (*needs_reset)(void *ctx, const char *why); /* static text */
 	void (*replaced)(void *ctx, const struct replacement *r);
-	/* One at a time from each box; only kinds that ask need it, and there it has to be.  May be
-	 * answered in here, or later; never is only for a device that is about to be destroyed. */
+	/* Kinds of which a box has work for the VMM (core/box/errand.c); of others NULL.  0, or -EPROTO: what
+	 * the box says cannot be, and makes it suspect.
+	 * release: so many pages of RELEASE_PAGE bytes from gpa on hold nothing; memory is the epoch as
+	 * it is now.  Nothing was checked.  It holds the supervisor up, and so has to be short. */
+	int (*release)(void *ctx, const struct box_memory *memory, uint64_t gpa, uint32_t pages);
+	/* A number that the driver gave. */
+	int (*stat)(void *ctx, uint32_t tag, uint64_t value);
+	/* A question, one at a time from each box.  May be answered in here, or later; never is only for a
+	 * device that is about to be destroyed. */
 	void (*asked)(void *ctx, const struct device_question *question);
 };
 
@@ -243,6 +250,8 @@ int device_condemn(struct device *dev, enum replace_reason reason);
  * answered; its successor asks again, and the answer is then to be the same. */
 int device_answer_question(struct device *dev, const struct device_question *question,
 			   uint32_t value);
+/* Sends POLL to the active generation, if one serves (devmodel/abi/message.h). */
+void device_poll(struct device *dev);
 
 void device_status(struct device *dev, struct device_status *status);
 

@@ -10,7 +10,7 @@
 #include "core/box/internal.h"
 #include "core/cc.h"
 
-#define REPORTS_PER_SECOND 64
+#define REPORTS_PER_SECOND 64 /* without errands, of which errand.c bounds number and cost */
 
 /* ECONNRESET, once: it ended with a message of ours unread.  What it said before is there, and must be
  * heard now: its end is the next that this thread will be told. */
@@ -40,8 +40,7 @@ int channel_receive(struct box *box, struct box_report *report)
 							report->detail });
 	if (n != sizeof(*report) || !report_is_known(report->type))
 		return -EPROTO;
-	/* Of these there is one at a time: ask.c says how many a second are taken up. */
-	if (report->type == REPORT_ASK)
+	if (errand_is(report->type))
 		return 1;
 	if (now - box->reports_since > NS_PER_S) {
 		box->reports_since = now;

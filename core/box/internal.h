@@ -12,6 +12,7 @@
  *   birth.c       how it is made, and what it gives back
  *   launch.c      what a process is born with
  *   channel.c     reports in, messages out
+ *   errand.c      what a box may have done for it
  *   ask.c         questions of a box, and their answers
  *   fence.c       looks
  *   figures.c     what is counted of replacements
@@ -45,6 +46,16 @@
 
 struct epoch_wait;
 struct generation;
+
+/* What a box has asked for; errand.c. */
+struct box_errands {
+	uint32_t releases; /* since the last ANSWER */
+	uint32_t stats;    /* that may still come */
+	bool synced;       /* ANSWER is owed .. */
+	uint32_t number;   /* .. to the SYNC of this number .. */
+	uint64_t spent_ns; /* .. for which so much was done */
+	struct loop_timer answer;
+};
 
 struct box {
 	struct generation *gen;
@@ -81,6 +92,7 @@ struct box {
 		struct device_question question;
 		struct loop_timer due; /* when it is put, if it came too early */
 	} ask;
+	struct box_errands errands;
 
 	enum fence fence;
 	enum replace_reason reason; /* of its suspicion */
@@ -385,13 +397,22 @@ int channel_receive(struct box *box, struct box_report *report);
 int channel_send(struct box *box, const void *message, size_t bytes);
 
 /* ask.c */
-/* A question as it was heard. 0, or -EPROTO: not its turn, or none of this kind's. */
+/* A question of a box that serves goes to the hook, now or when it is time. 0, or -EPROTO: not its turn, or
+ * none of this kind's. */
 int ask_take(struct box *box, const struct box_report *report);
-/* The question that was taken goes to the hook, now or when it is time. */
-void ask_put_in_turn(struct box *box);
 void ask_fire(struct loop_timer *timer);
 /* It can not be answered any more. */
 void ask_end(struct box *box);
+/* errand.c */
+bool errand_is(uint32_t type); /* of a report */
+/* Does what a report of such a type asks for. 0, or -EPROTO: it may not ask for that, or not now. */
+int errand_do(struct box *box, const struct box_report *report);
+/* Sends the ANSWER that is owed, if one is. 0, or -EPROTO: it does not read its messages. */
+int errand_answer(struct box *box);
+/* STATS_PER_POLL more may come. */
+void errand_grant_stats(struct box *box);
+/* Of box->errands.answer. */
+void errand_due(struct loop_timer *timer);
 
 /* fence.c: each looks once and does not block. */
 bool fence_parked(const struct box *box);

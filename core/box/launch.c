@@ -172,6 +172,7 @@ void launch_fill(const struct box *box, struct launch_record *l)
 			l->map.regions[i].addr =
 				layout_place(&layout, l->map.regions[i].bytes, align);
 			l->region_offset[i] = memory->offsets[i];
+			l->region_page[i] = memory->page_bytes[i];
 		}
 	}
 	launch_warm(dev, l);

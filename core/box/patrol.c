@@ -149,7 +149,8 @@ static enum suspect_verdict box_judge(struct box *box)
 	struct device *dev = box->gen->dev;
 	struct suspect_sample sample = { .now_ns = now_ns(),
 					 .progress = reg_worked(dev),
-					 .patient = is_patient(dev) || box->ask.waits };
+					 .patient = is_patient(dev) || box->errands.synced ||
+						    box->ask.waits };
 	const struct launch_record *l = box->launch;
 
 	for (uint32_t i = 0; i < l->queues; i++) {

@@ -506,6 +506,25 @@ int device_condemn(struct device *dev, enum replace_reason reason)
 	return call.ret;
 }
 
+static void call_poll(void *arg)
+{
+	const struct ctl_header message = { CTL_POLL, 0 };
+	const struct device *dev = ((struct call *)arg)->dev;
+
+	for (uint32_t i = 0; dev->state == DEVICE_ACTIVE && i < dev->active->lanes; i++) {
+		struct box *box = &dev->active->boxes[i];
+
+		errand_grant_stats(box);
+		if (channel_send(box, &message, sizeof(message)) != 0)
+			box_raise(box, BOX_EV_MISBEHAVED);
+	}
+}
+
+void device_poll(struct device *dev)
+{
+	loop_call(dev->sup->loop, call_poll, &(struct call){ .dev = dev });
+}
+
 static void call_status(void *arg)
 {
 	struct call *call = arg;

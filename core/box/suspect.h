@@ -40,7 +40,7 @@ struct suspect_sample {
 	bool answered; /* the last PING, or none was sent yet */
 	bool progress; /* something was completed since the last sample */
 	bool work;     /* a request of the driver's waits to be completed */
-	bool patient;  /* it may let requests wait: its rate is limited, or it is owed an answer */
+	bool patient;  /* it may let requests wait: its rate is limited, or it waits for us */
 };
 
 /* What has come together since it last did well; all zero for a new generation. */

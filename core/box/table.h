@@ -44,6 +44,9 @@
 	X(PONG, 0, "report: alive")                                                                \
 	X(BROKEN, 0, "report: the driver broke a rule")                                            \
 	X(REFUSED, 0, "report: the carried record does not fit")                                   \
+	X(RELEASE, 0, "report: pages that hold nothing")                                           \
+	X(SYNC, 0, "report: asks when all before it is done")                                      \
+	X(STAT, 0, "report: a number of the driver's")                                             \
 	X(ASK, 0, "report: a question, which it waits to be answered")                             \
 	X(MISBEHAVED, 1, "anything on the control socket that is not a report")                    \
 	X(TRAPPED, 1, "the listener holds a forbidden call")                                       \
@@ -68,7 +71,6 @@
 	X(ACTIVATE, "send ACTIVATE")                                                               \
 	X(STARTED, "tell the device that the first pass is done")                                  \
 	X(QUIESCE, "send QUIESCE, ring the bell")                                                  \
-	X(ASK, "hand the question on, when it is time")                                            \
 	X(LOOK, "look whether it is in read(control), again and again; raises PROVEN")             \
 	X(STOP, "begin to stop it; look whether it stopped or is exiting, likewise")               \
 	X(SUSPECT, "record the suspicion, then as STOP")                                           \
@@ -83,6 +85,7 @@
 	X(REAP_SUSPECT, "record the suspicion, REAP: dead is a fence; tell the device")            \
 	X(REAP_FENCED, "as REAP: dead is a fence; tell the device")                                \
 	X(BROKE, "tell the device what the driver did")                                            \
+	X(ERRAND, "do what the report asks for")                                                   \
 	X(BUG, "cannot happen: an event that only this program raises, in the wrong state")
 
 enum box_state {

@@ -87,6 +87,7 @@ struct launch_record {
 
 	struct mem_map map; /* addr: where to map each; register devices have none */
 	uint64_t region_offset[MEM_REGIONS_MAX]; /* offset of each region in its descriptor */
+	uint64_t region_page[MEM_REGIONS_MAX];   /* bytes of a page that the host backs it with */
 
 	/* Where the rings lie as far as the VMM knows (bytes 0: it does not): page tables are filled
 	 * there before the seal, for the first pass of a successor.  A hint, no more: ACTIVATE says. */

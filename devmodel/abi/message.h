@@ -18,14 +18,16 @@
 #include "devmodel/abi/statepage.h"
 
 /* VMM to box: NAME, number, meaning. */
-#define CTL_TYPES(X)                                                                               \
-	X(ACTIVATE, 1, "serve these queues from here on; struct ctl_activate and state records")   \
-	X(QUIESCE, 2, "finish what was begun, write the state records, park; value: a nonce")      \
-	X(PING, 3, "answer PONG with the same value")                                              \
-	X(GO, 4,                                                                                   \
-	  "the listener is taken: make the agreed call; during the seal only, without a bell")     \
-	X(FAULT, 5, "misbehave; only to the faulty set of programs, struct ctl_fault (fault.h)")   \
-	X(ANSWER, 6, "to ASK; struct ctl_answer")
+#define CTL_TYPES(X)                                                                                 \
+	X(ACTIVATE, 1, "serve these queues from here on; struct ctl_activate and state records")     \
+	X(QUIESCE, 2, "finish what was begun, write the state records, park; value: a nonce")        \
+	X(PING, 3, "answer PONG with the same value")                                                \
+	X(GO, 4,                                                                                     \
+	  "the listener is taken: make the agreed call; during the seal only, without a bell")       \
+	X(FAULT, 5, "misbehave; only to the faulty set of programs, struct ctl_fault (fault.h)")     \
+	X(ANSWER, 6,                                                                                 \
+	  "to SYNC: all that was reported before it is done; to ASK: the answer; struct ctl_answer") \
+	X(POLL, 7, "give back what is held for this, as a balloon holds its statistics buffer")
 
 enum ctl_type {
 #define CTL_ENUM(NAME, number, text) CTL_##NAME = (number),
@@ -35,13 +37,8 @@ enum ctl_type {
 
 struct ctl_header {
 	uint32_t type;
-	uint32_t value; /* PING: any; QUIESCE: a number that cannot be guessed; else 0 */
-};
-
-/* Its nonce stands for that of QUIESCE where it comes after it: PARKED has to bring back the last. */
-struct ctl_answer {
-	struct ctl_header header; /* CTL_ANSWER; value: to ASK, what the kind makes of it (mem.h) */
-	uint32_t nonce;
+	uint32_t
+		value; /* PING: any; QUIESCE: a number that cannot be guessed; ANSWER: of SYNC, or the answer; else 0 */
 };
 
 #define CTL_REFUSE_ALL UINT32_MAX
@@ -66,6 +63,12 @@ struct ctl_activate {
 	uint32_t doomed; /* faulty programs: 1 + the queue whose first request kills; else 0 */
 };
 
+/* Its nonce stands for that of QUIESCE where it comes after it: PARKED has to bring back the last. */
+struct ctl_answer {
+	struct ctl_header header;
+	uint32_t nonce;
+};
+
 #define CTL_BYTES_MAX (sizeof(struct ctl_activate) + STATE_CLASSES * STATE_RECORD_MAX)
 
 /* Box to VMM: NAME, number, meaning of value and detail. */
@@ -75,11 +78,17 @@ struct ctl_activate {
 	X(SEALED, 3, "all layers in force, waiting")                                               \
 	X(FAILED, 4, "a seal step failed; value: step, detail: errno")                             \
 	X(ACTIVATED, 5, "first pass over all queues done; detail: requests served in it")          \
-	X(PARKED, 6, "value: as in QUIESCE; detail: CTL_PARKED_BYTES of the two records")          \
+	X(PARKED, 6,                                                                               \
+	  "value: the nonce of the last QUIESCE or ANSWER; detail: CTL_PARKED_BYTES of the "       \
+	  "two records")                                                                           \
 	X(PONG, 7, "value: as in PING")                                                            \
 	X(BROKEN, 8, "the driver broke a rule; value: queue, detail: enum ring_error")             \
 	X(REFUSED, 9, "a carried state record does not fit its schema")                            \
-	X(ASK, 20, "a request that the VMM has to answer; value and detail: the kind's (mem.h)")
+	X(RELEASE, 10,                                                                             \
+	  "value: pages of guest memory that hold nothing; detail: address of the first")          \
+	X(SYNC, 11, "value: any; ANSWER brings it back when all reported before is done")          \
+	X(STAT, 12, "value: which number of the driver's, detail: the number")                     \
+	X(ASK, 13, "a request that the VMM has to answer; value and detail: the kind's (mem.h)")
 
 enum report_type {
 #define REPORT_ENUM(NAME, number, text) REPORT_##NAME = (number),
@@ -107,6 +116,20 @@ struct box_report {
 	uint64_t detail;
 };
 
+/*
+ * Errands: RELEASE, SYNC, STAT, of kinds that have them.  How often they may come:
+ *
+ * RELEASE  at most RELEASES_PER_SYNC between an ANSWER and the next SYNC; each of whole pages of
+ *          RELEASE_PAGE bytes, at most RELEASE_PAGES_MAX of them or what the region's own page is
+ *          (launch_record.region_page), whichever is more.
+ * SYNC     one at a time.  The VMM takes its time for the ANSWER when there was much to do.
+ * STAT     at most STATS_PER_POLL for each ACTIVATE and each POLL.
+ */
+#define RELEASE_PAGE 4096u
+#define RELEASE_PAGES_MAX 64u
+#define RELEASES_PER_SYNC 128u
+#define STATS_PER_POLL 16u
+
 /* PARKED: how long the records are that the box left in its state page. */
 #define CTL_PARKED_BYTES(data, control) ((uint64_t)(data) | (uint64_t)(control) << 32)
 #define CTL_PARKED_DATA(detail) ((uint32_t)(detail))
@@ -133,8 +156,8 @@ enum ring_error {
 };
 
 _Static_assert(sizeof(struct ctl_queue) == 32, "wire format");
-_Static_assert(sizeof(struct ctl_answer) == 12, "wire format");
 _Static_assert(sizeof(struct ctl_activate) == 64 + 32 * BOX_QUEUES_MAX, "wire format");
+_Static_assert(sizeof(struct ctl_answer) == 12, "wire format");
 _Static_assert(sizeof(struct box_report) == 16, "the policy pins this length");
 
 #endif

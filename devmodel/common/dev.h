@@ -33,7 +33,7 @@ enum serve_result {
 	SERVE_DONE, /* one request completed and published: call again */
 	SERVE_BLOCKED, /* there is work, but it waits for a host event (timer, input): kicks are moot */
 	SERVE_BROKEN, /* the driver broke a rule; the virtq holds which (virtq->error) */
-	SERVE_ENDED,  /* dev_ask() failed: this generation is at its end */
+	SERVE_ENDED, /* dev_report(), dev_sync() or dev_ask() failed: this generation is at its end */
 };
 
 struct dev_ops {
@@ -60,6 +60,9 @@ struct dev_ops {
 	uint64_t (*access)(struct dev *dev, const struct reg_request *request);
 	/* Stream j is ready, or the timer fired (j == DEV_EVENT_TIMER).  NULL: has neither. */
 	void (*host_event)(struct dev *dev, unsigned int j);
+	/* POLL came: what is held for it is given back by the next serve().  Must not touch rings.  NULL:
+	 * holds nothing, and POLL is out of place. */
+	void (*poll)(struct dev *dev);
 	/* PARK: brings dev->state up to date; must not touch rings.  May be NULL. */
 	void (*quiesce)(struct dev *dev);
 };
@@ -110,6 +113,12 @@ static inline bool dev_first_start(const struct dev *dev)
 /* From within serve() and refuse(): asks the VMM (REPORT_ASK) and waits for its answer, however long.  Whatever
  * else the VMM says meanwhile is heard.  0; -errno, also in dev->ended: return SERVE_ENDED. */
 int dev_ask(struct dev *dev, uint32_t value, uint64_t detail, uint32_t *answer);
+/* From within serve().  0; -errno, also in dev->ended: return SERVE_ENDED.
+ * report: says something to the VMM; may wait for room in the socket.
+ * sync: waits until the VMM has done all that was reported before.  Only then may a request be published
+ * that rests on it.  Whatever else the VMM says meanwhile is heard. */
+int dev_report(struct dev *dev, enum report_type type, uint32_t value, uint64_t detail);
+int dev_sync(struct dev *dev);
 
 /* The one device of a program; each kind defines it (devmodel/KIND/KIND.c). */
 extern const struct dev_ops dev_program;

@@ -32,6 +32,7 @@ struct loop {
 	bool broken;    /* a queue broke: serve nothing until the device is reset */
 	bool parks;     /* QUIESCE was read, within a request: park when it is published */
 	uint32_t nonce; /* of the last QUIESCE or ANSWER */
+	uint32_t syncs; /* sent */
 	bool blocked[BOX_QUEUES_MAX];
 	uint32_t polls;
 	struct pollfd poll[POLL_MAX];
@@ -51,6 +52,11 @@ static int run_report(const struct dev *dev, enum report_type type, uint32_t val
 	const long n = sys_write(dev->launch->fd_control, &report, sizeof(report));
 
 	return n == sizeof(report) ? 0 : -EPIPE;
+}
+
+int dev_report(struct dev *dev, enum report_type type, uint32_t value, uint64_t detail)
+{
+	return dev->ended = run_report(dev, type, value, detail);
 }
 
 /* Reads one control message, waiting for it.  Its length, or -EPIPE, or -EPROTO. */
@@ -173,12 +179,22 @@ static int run_park(struct loop *loop)
 	}
 }
 
+static int run_poll(struct dev *dev)
+{
+	if (dev->ops->poll == NULL)
+		return -EPROTO;
+	dev->ops->poll(dev);
+	return 0;
+}
+
 /* Acts on a message of n bytes that may come at any time while serving. 0, or what dev_run returns. */
 static int run_heard(struct loop *loop, long n)
 {
 	switch (message.header.type) {
 	case CTL_PING:
 		return run_pong(loop);
+	case CTL_POLL:
+		return run_poll(loop->dev);
 	case CTL_QUIESCE:
 		loop->parks = true;
 		loop->nonce = message.header.value;
@@ -197,16 +213,16 @@ static int run_message(struct loop *loop)
 	return ret == 0 && loop->parks ? run_park(loop) : ret;
 }
 
-static int run_ask(struct loop *loop, uint32_t value, uint64_t detail, uint32_t *answer)
+/* Until ANSWER, which is then in `message`; what else comes meanwhile is heard. 0 or -errno. */
+static int run_await(struct loop *loop)
 {
-	int ret = run_report(loop->dev, REPORT_ASK, value, detail);
+	int ret = 0;
 
 	while (ret == 0) {
 		const long n = run_receive(loop);
 
 		if (n == sizeof(message.answer) && message.header.type == CTL_ANSWER) {
 			loop->nonce = message.answer.nonce;
-			*answer = message.header.value;
 			return 0;
 		}
 		ret = n < 0 ? (int)n : run_heard(loop, n);
@@ -214,9 +230,25 @@ static int run_ask(struct loop *loop, uint32_t value, uint64_t detail, uint32_t 
 	return ret;
 }
 
+int dev_sync(struct dev *dev)
+{
+	const uint32_t number = ++dev->loop->syncs;
+
+	dev->ended = run_report(dev, REPORT_SYNC, number, 0);
+	if (dev->ended == 0)
+		dev->ended = run_await(dev->loop);
+	if (dev->ended == 0 && message.header.value != number)
+		dev->ended = -EPROTO;
+	return dev->ended;
+}
+
 int dev_ask(struct dev *dev, uint32_t value, uint64_t detail, uint32_t *answer)
 {
-	return dev->ended = run_ask(dev->loop, value, detail, answer);
+	dev->ended = run_report(dev, REPORT_ASK, value, detail);
+	if (dev->ended == 0)
+		dev->ended = run_await(dev->loop);
+	*answer = message.header.value;
+	return dev->ended;
 }
 
 /* Says which queue is being served, for the case that this is the end. */

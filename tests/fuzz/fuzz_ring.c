@@ -111,6 +111,7 @@ static uint32_t serve(struct dev *dev, struct virtq *q, uint32_t most)
 			MUST(q->error == RING_ERROR_NONE && q->next == before);
 			return done;
 		case SERVE_BLOCKED: /* no limit is set */
+		case SERVE_ENDED:   /* and nothing is asked of the VMM */
 			abort();
 		}
 	}

@@ -56,7 +56,7 @@ static inline uint64_t scene_random(struct scene *s, uint64_t below)
 
 static struct scene *scenes_open;
 
-/* Device and rings; nothing started. */
+/* Device and rings; nothing started.  Hooks of a config are watch.h's. */
 static inline struct scene *scene_create(struct boxrig *rig, const struct boxrig_blk_config *config)
 {
 	struct boxrig_blk_config c = *config;
@@ -67,7 +67,7 @@ static inline struct scene *scene_create(struct boxrig *rig, const struct boxrig
 	scenes_open = s;
 	s->random = 0x2545f4914f6cdd1d;
 	watch_init(&s->watch);
-	c.hooks = &watch_hooks;
+	c.hooks = config->hooks != NULL ? config->hooks : &watch_hooks;
 	c.ctx = &s->watch;
 	assert_int_equal(boxrig_blk_create(rig, &c, &s->blk), 0);
 	return s;

@@ -100,6 +100,7 @@ struct trial {
 	uint32_t reasons; /* that it may have */
 	bool ruins;       /* the rings: the driver has to reset after each */
 	bool breaks;      /* the device must be broken after each; with ruins only */
+	bool errands;     /* it may ask for what a balloon may ask for */
 };
 
 struct worker {
@@ -213,7 +214,10 @@ static struct rogue_page *rogue_page(void)
 
 static void worker_begin(struct worker *w, const struct trial *trial, uint32_t at, uint64_t count)
 {
-	const struct boxrig_blk_config config = { .queues = 1 };
+	const struct boxrig_blk_config config = {
+		.queues = 1,
+		.hooks = trial->errands ? &watch_errand_hooks : NULL,
+	};
 	struct rogue_slot *slot = &rogue_page()->slots[at];
 
 	*w = (struct worker){ .trial = trial, .slot = slot, .count = count };
@@ -370,6 +374,21 @@ static void test_lies(void **state)
 	TRIAL(.behaviour = ROGUE_UNREAD, .fences = FORCED, .reasons = R(PROTOCOL));
 }
 
+/* Without the nonce of the ANSWER, a box that parked before it had read it would look as if it waited in
+ * the read that the ANSWER ends. */
+static void test_answers(void **state)
+{
+	(void)state;
+	TRIAL(.behaviour = ROGUE_SYNCS, .errands = true, .fences = F(PARKED), .reasons = PLANNED);
+	TRIAL(.behaviour = ROGUE_SYNC_UNHEARD, .errands = true, .fences = FORCED,
+	      .reasons = R(PROTOCOL));
+	/* It may be seen to wait before it is heard, and is parked then: it gets no answer any more. */
+	TRIAL(.behaviour = ROGUE_SYNC_LATE, .errands = true, .fences = F(PARKED) | FORCED,
+	      .reasons = PLANNED | R(PROTOCOL));
+	/* And for what no kind but a balloon may ask. */
+	TRIAL(.behaviour = ROGUE_SYNCS, .fences = FORCED, .reasons = R(PROTOCOL));
+}
+
 static void test_dies(void **state)
 {
 	(void)state;
@@ -452,6 +471,8 @@ static void test_signals_from_outside(void **state)
 	TRIAL(.behaviour = ROGUE_HONEST, .fences = F(PARKED) | F(STOPPED),
 	      .reasons = PLANNED | R(HANG));
 	TRIAL(.behaviour = ROGUE_UNREAD, .fences = FORCED, .reasons = R(PROTOCOL) | R(HANG));
+	TRIAL(.behaviour = ROGUE_SYNC_UNHEARD, .errands = true, .fences = FORCED,
+	      .reasons = R(PROTOCOL) | R(HANG));
 	TRIAL(.behaviour = ROGUE_NO_BYTES, .devices = 6, .slow = true, .fences = FORCED,
 	      .reasons = PLANNED);
 	TRIAL(.behaviour = ROGUE_LIES, .devices = 6, .slow = true, .fences = FORCED,
@@ -485,6 +506,7 @@ int main(void)
 		scene_test(test_wrong_messages),
 		scene_test(test_never_parks),
 		scene_test(test_lies),
+		scene_test(test_answers),
 		scene_test(test_dies),
 		scene_test(test_wrong_record),
 		scene_test(test_signals_from_outside),

@@ -48,12 +48,25 @@ static void on_replaced(void *ctx, const struct replacement *r)
 	watch_note(watch, WATCH_REPLACED);
 }
 
-const struct device_hooks watch_hooks = {
-	.started = on_started,
-	.reset_done = on_reset,
-	.needs_reset = on_broken,
-	.replaced = on_replaced,
-};
+static int on_release(void *ctx, const struct box_memory *memory, uint64_t gpa, uint32_t pages)
+{
+	(void)ctx, (void)memory, (void)gpa, (void)pages;
+	return 0;
+}
+
+static int on_stat(void *ctx, uint32_t tag, uint64_t value)
+{
+	(void)ctx, (void)tag, (void)value;
+	return 0;
+}
+
+#define WATCH_HOOKS                                                                                \
+	.started = on_started, .reset_done = on_reset, .needs_reset = on_broken,                   \
+	.replaced = on_replaced
+
+const struct device_hooks watch_hooks = { WATCH_HOOKS };
+const struct device_hooks watch_errand_hooks = { WATCH_HOOKS, .release = on_release,
+						 .stat = on_stat };
 
 void watch_init(struct watch *watch)
 {

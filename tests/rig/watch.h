@@ -37,6 +37,8 @@ struct watch {
 };
 
 extern const struct device_hooks watch_hooks;
+/* The same for one that may ask for errands: nothing comes of them. */
+extern const struct device_hooks watch_errand_hooks;
 
 void watch_init(struct watch *watch);
 void watch_free(struct watch *watch);

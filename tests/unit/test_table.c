@@ -63,7 +63,7 @@ static bool box_is_bug(uint32_t s, uint32_t e)
 
 static bool box_is_report(uint32_t e)
 {
-	return e >= BOX_EV_HELLO && e <= BOX_EV_REFUSED;
+	return e >= BOX_EV_HELLO && e <= BOX_EV_STAT;
 }
 
 static void test_box_cells_are_set(void **state)

@@ -41,8 +41,8 @@ static void run_plan(void)
 
 static void walk_randomly(uint32_t lanes, uint32_t walks, uint32_t steps)
 {
-	plan.serving = false;
 	for (uint32_t i = 1; i <= walks; i++) {
+		plan.serving = i % 2; /* half of them, or few would come to what follows */
 		walk.len = 0;
 		walk.random = i * 0x9e3779b97f4a7c15ull | 1;
 		plan.lanes = lanes;
@@ -89,7 +89,8 @@ static uint64_t digest_box(uint64_t d, const struct box *box)
 				  (box->on_listener.fd < 0) << 2 | box->deadline.armed << 3 |
 				  box->look.armed << 4 | box->look_parked << 5 | box->canary << 6 |
 				  box->parked << 7 | (box->listener < 0) << 8 |
-				  box->ask.waits << 9 | box->ask.due.armed << 10);
+				  box->errands.synced << 9 | box->errands.answer.armed << 10 |
+				  box->ask.waits << 11 | box->ask.due.armed << 12);
 	return d;
 }
 
@@ -221,19 +222,19 @@ static void test_search(void **state)
 static void test_random_one_lane(void **state)
 {
 	(void)state;
-	walk_randomly(1, 10000, 150);
+	walk_randomly(1, 20000, 150);
 }
 
 static void test_random_two_lanes(void **state)
 {
 	(void)state;
-	walk_randomly(2, 10000, 200);
+	walk_randomly(2, 20000, 200);
 }
 
 static void test_random_three_lanes(void **state)
 {
 	(void)state;
-	walk_randomly(3, 10000, 300);
+	walk_randomly(3, 20000, 300);
 }
 
 /* What has an effect in the tables and still is not walked through, and why. */

@@ -293,6 +293,7 @@ static struct device_cell seen_device_table(enum device_state state, enum device
 #include "core/box/budget.c"
 #include "core/box/device.c"
 #include "core/box/epoch.c"
+#include "core/box/errand.c"
 #include "core/box/generation.c"
 #include "core/box/poison.c"
 #include "core/box/quarantine.c"

@@ -70,6 +70,31 @@ static void hook_asked(void *ctx, const struct device_question *question)
 		WALK_CHECK(device_answer_question(world.dev, question, 0) == 0);
 }
 
+/* Done for one that serves, and nobody else has the rings; what is fenced has no say any more. */
+static void check_errand(void)
+{
+	const enum device_state state = world.dev->state;
+
+	WALK_CHECK(state == DEVICE_STARTING || state == DEVICE_ACTIVE ||
+		   state == DEVICE_QUIESCING || state == DEVICE_REFUSING);
+	WALK_CHECK(owners(world.dev->active->number) == 0);
+}
+
+static int hook_release(void *ctx, const struct box_memory *memory, uint64_t gpa, uint32_t pages)
+{
+	(void)ctx, (void)gpa;
+	WALK_CHECK(memory == &world.sup.memory);
+	check_errand();
+	return pages == UINT32_MAX ? -EPROTO : 0;
+}
+
+static int hook_stat(void *ctx, uint32_t tag, uint64_t value)
+{
+	(void)ctx, (void)value;
+	check_errand();
+	return tag == UINT32_MAX ? -EPROTO : 0;
+}
+
 /* ---- the world ---- */
 
 static void world_open(uint32_t lanes, uint32_t faults)
@@ -81,8 +106,9 @@ static void world_open(uint32_t lanes, uint32_t faults)
 	walk.kind = false;
 	kernel.clock_ns = NS_PER_S;
 	world.spawner = (struct spawner){ .socket = fd_new(0), .pid = 1 };
-	world.hooks = (struct device_hooks){ hook_started, hook_reset_done, hook_needs_reset,
-					     hook_replaced, hook_asked };
+	world.hooks = (struct device_hooks){ hook_started,  hook_reset_done, hook_needs_reset,
+					     hook_replaced, hook_release,    hook_stat,
+					     hook_asked };
 	world.sup.loop = &world.loop;
 	world.sup.spawner = &world.spawner;
 	world.sup.on_spawner = (struct loop_source){ supervisor_on_spawner, world.spawner.socket };
@@ -154,7 +180,8 @@ static void env_spawner_dies(void)
 static void env_report(struct box *box, uint32_t type)
 {
 	const bool odd = (type == REPORT_HALF || type == REPORT_PARKED || type == REPORT_BROKEN ||
-			  type == REPORT_FAILED || type == REPORT_ASK) &&
+			  type == REPORT_FAILED || type == REPORT_RELEASE || type == REPORT_STAT ||
+			  type == REPORT_ASK) &&
 			 pick(2) == 1;
 
 	said = (struct box_report){ .type = type };
@@ -178,6 +205,14 @@ static void env_answer(uint32_t lane)
 	const int ret = device_answer_question(world.dev, q, 0);
 
 	WALK_CHECK(ret == 0 ? serves : ret == -ESTALE);
+}
+
+/* One of them, or all others would come less often. */
+static void env_errand(struct box *box)
+{
+	static const uint32_t types[] = { REPORT_RELEASE, REPORT_SYNC, REPORT_STAT, REPORT_ASK };
+
+	env_report(box, types[pick((uint32_t)ARRAY_SIZE(types))]);
 }
 
 static void env_control(struct box *box, int ret)
@@ -352,7 +387,8 @@ static void offer_box(struct turn *t, struct box *box)
 	for (uint32_t how = 0; how < 3; how++)
 		OFFER(p->asked, env_reply(box, how));
 	for (uint32_t type = 1; type < REPORT_TYPE_END; type++)
-		OFFER(box->on_control.fd >= 0 && report_is_known(type), env_report(box, type));
+		OFFER(box->on_control.fd >= 0 && !errand_is(type), env_report(box, type));
+	OFFER(box->on_control.fd >= 0, env_errand(box));
 	OFFER(box->on_control.fd >= 0, env_control(box, -EPROTO));
 	OFFER(box->on_control.fd >= 0, env_control(box, -EPIPE));
 	OFFER(box->on_listener.fd >= 0 && (!p->still || p->halted), env_listener(box, EPOLLIN));
@@ -362,6 +398,7 @@ static void offer_box(struct turn *t, struct box *box)
 	OFFER(box->look.armed, env_fire(&box->look));
 	OFFER(box->ask.due.armed, env_fire(&box->ask.due));
 	OFFER(box->ask.waits, env_answer(box->lane));
+	OFFER(box->errands.answer.armed, env_fire(&box->errands.answer));
 }
 
 static void offer_boxes(struct turn *t)
@@ -394,6 +431,7 @@ static void offer_others(struct turn *t)
 	OFFER(true, env_remap());
 	OFFER(world.sup.step.armed, env_fire(&world.sup.step));
 	OFFER(true, call_condemn(&call));
+	OFFER(world.dev->state == DEVICE_ACTIVE, call_poll(&call));
 	OFFER(walk.faults > 0 && world.spawner.pid != 0, walk.faults--; env_spawner_dies());
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The misdeeds.  Each begins when QUIESCE was read (UNREAD: before); one that returns parks after.
+ * The misdeeds.  Each begins when QUIESCE was read (UNREAD, SYNC*: before); one that returns parks after.
  * Every step of a loop is counted, so that whoever is active sees that this one is, too.
  */
 #include "tests/rig/rogue/act.h"
@@ -244,6 +244,34 @@ static void act_unread(struct rogue *r)
 	spin(r);
 }
 
+/* QUIESCE is on its way already: the ANSWER comes after it. */
+static void act_syncs(struct rogue *r)
+{
+	rogue_report(r, REPORT_SYNC, 1, 0);
+	while (r->type != CTL_ANSWER && rogue_receive(r) > 0)
+		;
+}
+
+/* With the nonce of QUIESCE.  What it has to hear yet would have it go on, as in act_unread(). */
+static void act_sync_unheard(struct rogue *r)
+{
+	rogue_report(r, REPORT_SYNC, 1, 0);
+	while (r->type != CTL_QUIESCE && rogue_receive(r) > 0)
+		;
+	rogue_say_parked(r, rogue_write_record(r), 0);
+	rogue_receive(r);
+	spin(r);
+}
+
+static void act_sync_late(struct rogue *r)
+{
+	rogue_receive(r);
+	rogue_say_parked(r, rogue_write_record(r), 0);
+	rogue_report(r, REPORT_SYNC, 1, 0);
+	rogue_receive(r);
+	spin(r);
+}
+
 /* The same look, with QUIESCE read first. */
 static void act_no_bytes(struct rogue *r)
 {
@@ -270,8 +298,16 @@ static void (*const acts[ROGUE_BEHAVIOUR_COUNT])(struct rogue *) = {
 	[ROGUE_RANGE] = act_range,           [ROGUE_LONG] = act_long,
 	[ROGUE_LENGTH] = act_length,         [ROGUE_UNREAD] = act_unread,
 	[ROGUE_NO_BYTES] = act_no_bytes,     [ROGUE_RANDOM] = act_honest,
+	[ROGUE_SYNCS] = act_syncs,           [ROGUE_SYNC_UNHEARD] = act_sync_unheard,
+	[ROGUE_SYNC_LATE] = act_sync_late,
 };
 /* clang-format on */
+
+static bool hears_later(uint32_t behaviour)
+{
+	return behaviour == ROGUE_UNREAD || behaviour == ROGUE_SYNCS ||
+	       behaviour == ROGUE_SYNC_UNHEARD || behaviour == ROGUE_SYNC_LATE;
+}
 
 int rogue_act(struct rogue *r)
 {
@@ -279,7 +315,7 @@ int rogue_act(struct rogue *r)
 
 	if (behaviour >= ROGUE_BEHAVIOUR_COUNT)
 		return -EINVAL;
-	if (behaviour != ROGUE_UNREAD && rogue_receive(r) < 0)
+	if (!hears_later(behaviour) && rogue_receive(r) < 0)
 		return -EPIPE;
 	__atomic_fetch_add(&r->slot->misdeeds, behaviour != ROGUE_HONEST, __ATOMIC_RELAXED);
 	acts[behaviour](r);

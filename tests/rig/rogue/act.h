@@ -12,7 +12,7 @@ struct rogue {
 	uint32_t place; /* in slot->beats */
 	uint32_t heard; /* messages read, as the bell counts */
 	uint32_t type;  /* of the last .. */
-	uint32_t nonce; /* .. and its value */
+	uint32_t nonce; /* .. and its value, or the nonce in it */
 	uint64_t seen[ROGUE_BEATS];
 	uint64_t sector[BLK_SECTOR / sizeof(uint64_t)];
 };

@@ -44,6 +44,9 @@
 	X(LONG, "parks and says that its record is a page long")                                   \
 	X(LENGTH, "says that it parked with a record longer than can be")                          \
 	X(UNREAD, "says that it parked, then reads QUIESCE, and spins")                            \
+	X(SYNCS, "asks for an answer that crosses QUIESCE, waits for it, then parks")              \
+	X(SYNC_UNHEARD, "the same, but says that it parked before it hears the answer")            \
+	X(SYNC_LATE, "asks for an answer once it has said that it parked, hears it, and spins")    \
 	X(NO_BYTES, "says that it parked, and reads no bytes of what is not there, on and on")     \
 	X(RANDOM, "from activation on plays a random sequence of deeds: deeds.h")
 

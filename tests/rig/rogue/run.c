@@ -21,6 +21,7 @@
 static union {
 	struct ctl_header header;
 	struct ctl_activate activate;
+	struct ctl_answer answer;
 	uint8_t bytes[CTL_BYTES_MAX];
 } message;
 
@@ -117,7 +118,7 @@ long rogue_receive(struct rogue *r)
 	while (n == -EINTR);
 	r->heard++;
 	r->type = message.header.type;
-	r->nonce = message.header.value;
+	r->nonce = r->type == CTL_ANSWER ? message.answer.nonce : message.header.value;
 	return n <= 0 ? -EPIPE : n;
 }
 
