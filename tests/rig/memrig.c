@@ -174,16 +174,19 @@ void memrig_destroy(struct memrig *m)
 
 int memrig_add(struct memrig *m, uint16_t type, uint64_t block, uint16_t blocks, uint64_t token)
 {
-	const struct ringdrv_seg segs[] = { { m->gpa, 7 },
-					    { m->gpa + 7, sizeof(*m->req) - 7 },
-					    { m->gpa + RESP_AT, 1 },
-					    { m->gpa + RESP_AT + 1, sizeof(struct mem_resp) - 1 } };
+	const struct ringdrv_seg cut[] = { { m->gpa, 7 },
+					   { m->gpa + 7, sizeof(*m->req) - 7 },
+					   { m->gpa + RESP_AT, 1 },
+					   { m->gpa + RESP_AT + 1, sizeof(struct mem_resp) - 1 } };
+	const struct ringdrv_seg whole[] = { { m->gpa, sizeof(*m->req) },
+					     { m->gpa + RESP_AT, sizeof(struct mem_resp) } };
+	const uint16_t segs = m->plain ? 1 : 2;
 	const struct ringdrv_chain chain = {
-		.seg = segs, .readable = 2, .writable = 2, .token = token
+		.seg = m->plain ? whole : cut, .readable = segs, .writable = segs, .token = token
 	};
 
 	*m->req = (struct mem_req){ .type = type,
-				    .pad = { 1, 2, 3 }, /* of no interest */
+				    .pad = { m->pad, 2, 3 }, /* of no interest to who is honest */
 				    .addr = MEMRIG_ADDR + block * MEMRIG_BLOCK,
 				    .blocks = blocks,
 				    .pad2 = { 4, 5, 6 } };

@@ -27,6 +27,8 @@ struct memrig {
 	struct watch watch;
 	uint64_t gpa; /* of the request; the response and a guard follow */
 	struct mem_req *req;
+	uint16_t pad; /* of the next requests */
+	bool plain;   /* they are two segments, else four */
 	uint8_t *resp;
 
 	pthread_mutex_t lock; /* all below, which the supervisor's thread works on */
