@@ -173,6 +173,17 @@ static json_t *all_drives(const struct run_options *options)
 	return drives;
 }
 
+/* Some devices are there or not, whatever their keys say, or without any. */
+static bool is_said(const struct run_options *options, const struct config_section *section,
+		    const json_t *value)
+{
+	if (strcmp(section->name, "entropy") == 0)
+		return options->rng;
+	if (strcmp(section->name, "balloon") == 0)
+		return run_has_balloon(options);
+	return !section->refused && json_object_size(value) != 0;
+}
+
 json_t *config_all(const struct run_options *options)
 {
 	json_t *all = json_object();
@@ -180,18 +191,12 @@ json_t *config_all(const struct run_options *options)
 	for (size_t i = 0; i < config_section_count; i++) {
 		const struct config_section *s = &config_sections[i];
 		const bool drives = strcmp(s->name, CONFIG_DRIVES) == 0;
-		json_t *value = s->refused ? NULL
-				: drives   ? all_drives(options)
-					   : config_give(&s->table, options);
+		json_t *value = drives ? all_drives(options) : config_give(&s->table, options);
 
-		/* An entropy device has no keys, and is there or not. */
-		if (value != NULL && json_object_size(value) == 0 && !drives &&
-		    !(options->rng && strcmp(s->name, "entropy") == 0)) {
-			json_decref(value);
-			value = NULL;
-		}
-		if (value != NULL)
+		if (drives || is_said(options, s, value))
 			json_object_set_new(all, s->name, value);
+		else
+			json_decref(value);
 	}
 	return all;
 }

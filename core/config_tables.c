@@ -107,6 +107,32 @@ static int entropy_check(void *object, struct option_error *error)
 	return 0;
 }
 
+static const struct config_field balloon_fields[] = {
+	{ .key = "amount_mib",
+	  .type = &config_mib,
+	  .required = true,
+	  RUN(balloon.bytes),
+	  .max = RUN_BALLOON_MAX >> 20 },
+	{ .key = "deflate_on_oom",
+	  .type = &config_bool,
+	  .required = true,
+	  RUN(balloon.deflate_on_oom) },
+	{ .key = "stats_polling_interval_s",
+	  .type = &config_number,
+	  RUN(balloon.stats_s),
+	  .max = RUN_STATS_MAX },
+	{ .key = "free_page_reporting", .type = &config_bool, RUN(balloon.reporting) },
+	{ .key = "free_page_hinting", .type = &config_false },
+};
+
+/* More than the memory that is said later, perhaps: run_consistent() sees to that. */
+static int balloon_check(void *object, struct option_error *error)
+{
+	(void)error;
+	((struct run_options *)object)->balloon.given |= 1ull << OPTION_BALLOON_AMOUNT;
+	return 0;
+}
+
 static int serial_path_take(const struct config_field *f, const json_t *value, void *field,
 			    struct option_error *error)
 {
@@ -448,13 +474,13 @@ const struct config_section config_sections[] = {
 	SECTION("machine-config", machine_fields, machine_check),
 	{ .name = CONFIG_DRIVES, .table = TABLE(drive_fields, NULL) },
 	SECTION("entropy", entropy_fields, entropy_check),
+	SECTION("balloon", balloon_fields, balloon_check),
 	SECTION("serial", serial_fields, NULL),
 	SECTION("logger", logger_fields, NULL),
 	SECTION("metrics", metrics_fields, NULL),
 	SECTION("mayfly", mayfly_fields, NULL),
 	REFUSED_SECTION("network-interfaces"),
 	REFUSED_SECTION("vsock"),
-	REFUSED_SECTION("balloon"),
 	REFUSED_SECTION("cpu-config"),
 	REFUSED_SECTION("mmds-config"),
 	REFUSED_SECTION("pmem"),

@@ -9,6 +9,7 @@
 #include "core/confine.h"
 
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
@@ -118,6 +119,8 @@ const struct confine_rule confine_rules[] = {
 	IOCTL(KVM_SET_IRQCHIP, R(MAIN)),
 	CALL(pread64, R(MAIN) | R(SUPERVISOR) | APIS), /* the kernel's file again; /proc; autopsies */
 	CALL(fallocate, R(MAIN)), /* guest memory begins anew */
+	/* A balloon's pages go back to the host; no other way to call it can grow, move or fill anything. */
+	WITH(fallocate, R(SUPERVISOR), 1, WHOLE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
 
 	/* Event loops. */
 	CALL(epoll_pwait2, R(SUPERVISOR) | R(MAIN)),

@@ -29,6 +29,7 @@ enum operands {
 	OPERANDS_ID,
 	OPERANDS_ID_NUMBER, /* the number may be missing */
 	OPERANDS_ID_FAULT,
+	OPERANDS_BALLOON, /* the word, and what is wanted of it, which may be missing */
 };
 
 struct command {
@@ -108,6 +109,8 @@ static void show_object(const json_t *answer)
 			printf(" %s", json_string_value(value));
 		} else if (json_is_real(value)) {
 			printf(" %g", json_real_value(value));
+		} else if (json_is_boolean(value)) {
+			printf(" %s", json_is_true(value) ? "true" : "false");
 		} else {
 			printf(" %lld", (long long)json_integer_value(value));
 		}
@@ -186,6 +189,8 @@ static const struct command commands[] = {
 	  .one = "/devices/%s/autopsies/%s", .show = show_autopsies },
 	{ "fault", OPERANDS_ID_FAULT, POST, .path = "/devices/%s/faults",
 	  .body = "{\"fault\":\"%s\"}", .show = show_fault },
+	{ "memory", OPERANDS_BALLOON, GET, .path = "/%s", .one = "/%s/%s",
+	  .body = "{\"amount_mib\":%s}", .show = show_object },
 	{ "events", OPERANDS_NONE, GET, .path = "/events", .show = show_event, .endless = true },
 	{ "pause", OPERANDS_NONE, PATCH, .path = "/vm", .body = "{\"state\":\"Paused\"}" },
 	{ "resume", OPERANDS_NONE, PATCH, .path = "/vm", .body = "{\"state\":\"Resumed\"}" },
@@ -221,6 +226,8 @@ static int show(const struct ctl *ctl, const struct http_answer *answer)
 
 	if (answer->status / 100 != 2)
 		return refused(answer);
+	if (answer->bytes == 0)
+		return EXIT_SUCCESS;
 	if (ctl->options->json || ctl->command->show == NULL) {
 		print_text(answer);
 		return EXIT_SUCCESS;
@@ -251,23 +258,37 @@ static int ask(const struct ctl *ctl, const char *method, const char *path, cons
 	return ret;
 }
 
+static bool is_number(const char *word)
+{
+	return word[0] != '\0' && strlen(word) <= 20 && word[strspn(word, "0123456789")] == '\0';
+}
+
+/* A number is a size to set, a word a part to show. */
+static bool sets_size(const struct command *c, const char *more)
+{
+	return c->operands == OPERANDS_BALLOON && more != NULL && is_number(more);
+}
+
 static int run_command(const struct ctl *ctl, const char *id)
 {
 	const struct command *c = ctl->command;
 	const char *more = ctl->options->operands[3];
+	const bool sets = sets_size(c, more);
+	const bool part = more != NULL && c->one != NULL && !sets;
+	const bool has_body = c->body != NULL && (c->operands != OPERANDS_BALLOON || sets);
 	struct http_answer answer;
 	char path[PATH_BYTES], body[PATH_BYTES] = "";
 	int status;
 
 	/* Formats of the table. NOLINTBEGIN(*-nonliteral) */
-	if (c->operands == OPERANDS_ID_NUMBER && more != NULL)
+	if (part)
 		snprintf(path, sizeof(path), c->one, id, more);
 	else
 		snprintf(path, sizeof(path), c->path, id);
-	if (c->body != NULL)
+	if (has_body)
 		snprintf(body, sizeof(body), c->body, more);
 	/* NOLINTEND(*-nonliteral) */
-	if (ask(ctl, c->method, path, c->body != NULL ? body : NULL, &answer) != 0)
+	if (ask(ctl, sets ? "PATCH" : c->method, path, has_body ? body : NULL, &answer) != 0)
 		return EXIT_FAILURE;
 	status = show(ctl, &answer);
 	free(answer.body);
@@ -347,11 +368,6 @@ static bool is_id(const char *word)
 	return option_id(&o, word, id, &error) == 0;
 }
 
-static bool is_number(const char *word)
-{
-	return word[0] != '\0' && strlen(word) <= 20 && word[strspn(word, "0123456789")] == '\0';
-}
-
 /* The server knows which there are. */
 static bool is_fault(const char *word)
 {
@@ -365,7 +381,9 @@ static int check_operands(const struct command *c, const char *id, const char *m
 	if (c->operands == OPERANDS_NONE && id != NULL)
 		return usage("is one word too many", id);
 	if (c->operands != OPERANDS_NONE && id == NULL)
-		return usage("needs a device's id", c->name);
+		return usage(c->operands == OPERANDS_BALLOON ? "needs `balloon`"
+							     : "needs a device's id",
+			     c->name);
 	if (id != NULL && !is_id(id))
 		return usage("is not a device's id", id);
 	switch (c->operands) {
@@ -373,6 +391,12 @@ static int check_operands(const struct command *c, const char *id, const char *m
 		return more == NULL || is_number(more)
 			       ? 0
 			       : usage("is not the number of a generation", more);
+	case OPERANDS_BALLOON:
+		if (strcmp(id, "balloon") != 0)
+			return usage("is not a part of memory: balloon is", id);
+		return more == NULL || is_number(more) || strcmp(more, "statistics") == 0
+			       ? 0
+			       : usage("is neither a number of MiB nor `statistics`", more);
 	case OPERANDS_ID_FAULT:
 		if (more == NULL)
 			return usage("needs a device's id and a fault", c->name);

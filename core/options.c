@@ -220,6 +220,34 @@ static const struct option_set memory_set = {
 	.check = memory_check,
 };
 
+/* ---- balloon ---- */
+
+static int balloon_option_check(void *out, struct option_error *error)
+{
+	const struct run_balloon *b = out;
+
+	return b->bytes % MIB == 0 ? 0 : option_fail(error, "amount: not whole MiB");
+}
+
+#define OPTION_STRUCT struct run_balloon
+static const struct option balloon_table[] = { BALLOON_OPTIONS(OPTION_LINE) };
+#undef OPTION_STRUCT
+
+static const struct option_set balloon_set = {
+	OPTION_SET(balloon_table, struct run_balloon),
+	.positional = 1,
+	.check = balloon_option_check,
+};
+
+int run_balloon_check(const struct run_options *run, uint64_t bytes, struct option_error *error)
+{
+	if (bytes <= run->memory.bytes)
+		return 0;
+	return option_fail(error, "amount_mib: %llu is more than the %llu MiB of memory",
+			   (unsigned long long)(bytes / MIB),
+			   (unsigned long long)(run->memory.bytes / MIB));
+}
+
 /* ---- disks ---- */
 
 #define OPTION_STRUCT struct run_disk
@@ -243,7 +271,7 @@ static const char *const own_ids[] = {
 	OWN_DEVICES(OWN_ID)
 #undef OWN_ID
 		"rtc",
-	"balloon", "mem0", "vsock"
+	"mem0", "vsock"
 };
 
 bool option_id_reserved(const char *id)
@@ -312,13 +340,14 @@ static int disk_ids_check(const struct run_options *run, struct option_error *er
 /* A slot for each, and one for the host bridge. */
 static int slots_check(const struct run_options *run, struct option_error *error)
 {
-	const uint32_t others = (run->rng ? 1u : 0) + (run->console.kind != ENDPOINT_OFF ? 1u : 0);
+	const uint32_t others = (run->rng ? 1u : 0) + (run_has_balloon(run) ? 1u : 0) +
+				(run->console.kind != ENDPOINT_OFF ? 1u : 0);
 
 	if (run->disk_count + others < PCI_SLOTS)
 		return 0;
 	return option_fail(error,
 			   "--disk: no PCI slot is left for '%s': %d for disks, entropy "
-			   "device and console",
+			   "device, balloon and console",
 			   run->disks[run->disk_count - 1].id, PCI_SLOTS - 1);
 }
 
@@ -393,6 +422,12 @@ int run_consistent(const struct run_options *run, struct option_error *error)
 		return option_fail(error, "--memory: %.200s", inner.text);
 	}
 	ret = faults_check(run, error);
+	if (ret == 0 && run_has_balloon(run) &&
+	    run_balloon_check(run, run->balloon.bytes, error) != 0) {
+		const struct option_error inner = *error;
+
+		return option_fail(error, "balloon: %.200s", inner.text);
+	}
 	if (ret == 0)
 		ret = disk_ids_check(run, error);
 	if (ret == 0)
@@ -454,7 +489,7 @@ static const struct option ctl_table[] = { CTL_OPTIONS(OPTION_LINE) };
 const struct option_set ctl_set = {
 	OPTION_SET(ctl_table, struct ctl_options),
 	.operands = "SOCKET devices|device ID|replace ID|replace all|revive ID|autopsies ID [N]|"
-		    "fault ID KIND|events|pause|resume|metrics",
+		    "fault ID KIND|memory balloon [MIB|statistics]|events|pause|resume|metrics",
 	.operands_max = CTL_OPERANDS_MAX,
 	.operands_offset = offsetof(struct ctl_options, operands),
 	.operand_count = offsetof(struct ctl_options, operand_count),

@@ -21,7 +21,8 @@
 #define OPTION_SOCKET_MAX 108   /* of sockaddr_un */
 #define OPTION_CMDLINE_MAX 2048 /* COMMAND_LINE_SIZE of Linux on x86 */
 #define OPTION_ID_MAX 64
-#define RUN_DISKS_MAX 31 /* slots on the PCI bus; entropy device and console take one each */
+#define RUN_DISKS_MAX                                                                              \
+	31 /* slots on the PCI bus; entropy device, balloon and console take one each */
 #define RUN_CPUS_MAX 32
 #define RUN_MEMORY_MIN (16ull << 20)
 #define RUN_MEMORY_MAX (16ull << 40)
@@ -31,6 +32,8 @@
 #define RUN_POISON_MAX 64
 #define RUN_REJUVENATE_MIN 10ull /* ms */
 #define RUN_REJUVENATE_MAX (7ull * 24 * 3600 * 1000)
+#define RUN_BALLOON_MAX (RUN_MEMORY_MAX - (1ull << 20)) /* pages of it fit into 32 bits */
+#define RUN_STATS_MAX 65535                             /* s, as in Firecracker */
 #define RUN_NODE_MAX 1023
 #define RUN_NODE_ANY UINT32_MAX
 
@@ -100,6 +103,28 @@ struct run_rejuvenate {
 	uint32_t jitter_permille;
 };
 
+/* ---- --balloon ---- */
+
+#define BALLOON_OPTIONS(X)                                                                         \
+	X(AMOUNT, "amount", "balloon.amount_mib", "SIZE", NULL,                                    \
+	  OPTION_NEEDED(OPTION_RANGE(size, bytes, 0, RUN_BALLOON_MAX)),                            \
+	  "what it is to take from the guest at first, whole MiB")                                 \
+	X(DEFLATE_ON_OOM, "deflate-on-oom", "balloon.deflate_on_oom", NULL, NULL,                  \
+	  OPTION_FLAG(deflate_on_oom), "the guest may take it back rather than run out of memory") \
+	X(STATS, "stats", "balloon.stats_polling_interval_s", "SECONDS", "0",                      \
+	  OPTION_RANGE(number, stats_s, 0, RUN_STATS_MAX),                                         \
+	  "how often the guest is asked for statistics; 0: it has none to give")                   \
+	X(REPORTING, "reporting", "balloon.free_page_reporting", NULL, NULL,                       \
+	  OPTION_FLAG(reporting), "what is free in the guest goes back to the host by itself")
+
+struct run_balloon {
+	uint64_t given; /* OPTION_BALLOON_AMOUNT: there is one, however it came */
+	uint64_t bytes;
+	uint32_t stats_s;
+	bool deflate_on_oom;
+	bool reporting;
+};
+
 /* ---- --hang-ms and its like ---- */
 
 /* When a device process is suspected, and what of; see core/box/box.h. */
@@ -119,7 +144,8 @@ struct run_own {
 #define OWN_DEVICES(X)                                                                             \
 	X(CONSOLE, "console")                                                                      \
 	X(SERIAL, "serial")                                                                        \
-	X(RNG, "rng")
+	X(RNG, "rng")                                                                              \
+	X(BALLOON, "balloon")
 
 enum own_device {
 #define OWN_DEVICE_ENUM(NAME, id) OWN_DEVICE_##NAME,
@@ -233,6 +259,9 @@ struct run_seal {
 	  "where the serial port COM1 leads; off unless given, but tty, and the console off, if "  \
 	  "none of --kernel, --console and --serial is (as Firecracker has it)")                   \
 	X(RNG, "rng", "entropy", NULL, NULL, OPTION_FLAG(rng), "a virtio entropy device")          \
+	X(BALLOON, "balloon", NULL, "SIZE[,KEY=VALUE..]", NULL,                                    \
+	  OPTION_GROUP(balloon, balloon_set),                                                      \
+	  "a virtio memory balloon, which gives guest memory back to the host")                    \
 	X(API_SOCKET, "api-socket", NULL, "SOCKET", NULL, OPTION_TEXT(api_socket, 1),              \
 	  "where the API listens; api.sock in the state directory unless given")                   \
 	X(CONFIG, "config", NULL, "FILE", NULL, OPTION_TEXT(config, 1),                            \
@@ -290,6 +319,7 @@ struct run_options {
 	struct run_endpoint console;
 	struct run_endpoint serial;
 	bool rng;
+	struct run_balloon balloon;
 	char api_socket[OPTION_SOCKET_MAX];
 	char config[OPTION_PATH_MAX];
 	char id[OPTION_ID_MAX + 1];
@@ -346,6 +376,11 @@ enum memory_option {
 	MEMORY_OPTIONS(MEMORY_OPTION_ENUM)
 #undef MEMORY_OPTION_ENUM
 };
+enum balloon_option {
+#define BALLOON_OPTION_ENUM(NAME, name, json, arg, fallback, how, text) OPTION_ENUM(BALLOON, NAME)
+	BALLOON_OPTIONS(BALLOON_OPTION_ENUM)
+#undef BALLOON_OPTION_ENUM
+};
 #undef OPTION_ENUM
 #define OPTION_GIVEN(options, number) (((options)->given >> (number)) & 1u)
 
@@ -358,6 +393,14 @@ option_parse_fn option_user;
 #define OPTION_SEAL_TEXT_MAX 256
 /* The value that option_seal() reads as this; empty: nothing is required. */
 void option_seal_text(const struct run_seal *seal, char text[OPTION_SEAL_TEXT_MAX]);
+
+static inline bool run_has_balloon(const struct run_options *run)
+{
+	return OPTION_GIVEN(&run->balloon, OPTION_BALLOON_AMOUNT);
+}
+
+/* 0, or what is wrong with a balloon of this size, named by the key of a file and of the API. */
+int run_balloon_check(const struct run_options *run, uint64_t bytes, struct option_error *error);
 
 /* Whether it is the id of a device that is no disk, there or not. */
 bool option_id_reserved(const char *id);

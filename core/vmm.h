@@ -14,6 +14,7 @@
 #include "core/box/box.h"
 #include "core/loop.h"
 #include "core/options.h"
+#include "hotplug/balloon.h"
 
 /* NAME, as the API shows it. */
 #define VMM_STATES(X)                                                                              \
@@ -70,6 +71,21 @@ int vmm_find(struct vmm *vmm, const char *id, struct vmm_device_info *info);
 void vmm_seal(struct vmm *vmm, struct seal_host *host);
 /* The epoch of guest memory; 0: not started. */
 uint32_t vmm_epoch(struct vmm *vmm);
+
+/* The balloon.  resize: how much it is to hold; remembered until there is a driver.  poll: how often it is
+ * asked for statistics, on the loop's thread.  0; -ENOENT: the VM has none; -EINVAL; with one line in
+ * error. */
+int vmm_balloon_resize(struct vmm *vmm, uint64_t bytes, struct option_error *error);
+int vmm_balloon_poll(struct vmm *vmm, uint32_t seconds, struct option_error *error);
+
+struct vmm_balloon_info {
+	uint32_t target_pages, actual_pages; /* of 4 KiB; actual as the driver says */
+	bool stats;                          /* there is a queue for them */
+	struct balloon_figures figures;
+};
+
+/* -ENOENT: the VM has none; -EBUSY: not started. */
+int vmm_balloon(struct vmm *vmm, struct vmm_balloon_info *info);
 
 /* From a thread of the API's: runs fn on the loop's thread, which may open files, and waits.  0;
  * -ECANCELED: the VM is ending, and fn was not run. */

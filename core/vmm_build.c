@@ -153,6 +153,8 @@ static int build_devices(struct vmm *vmm, struct option_error *error)
 		ret = vmm_device_disk(next_device(vmm), &site, &o->disks[i], error);
 	if (ret == 0 && o->rng)
 		ret = vmm_device_rng(next_device(vmm), &site, error);
+	if (ret == 0 && run_has_balloon(o))
+		ret = vmm_device_balloon(next_device(vmm), &site, error);
 	if (ret == 0 && o->console.kind != ENDPOINT_OFF)
 		ret = vmm_device_console(next_device(vmm), &site, error);
 	if (ret == 0 && o->serial.kind != ENDPOINT_OFF)
@@ -170,6 +172,9 @@ void vmm_join_loop(void *arg)
 
 		vmm_device_join_loop(d, vmm->loop, s.every_ms, s.jitter_permille, i,
 				     vmm->device_count);
+		if (d->kind == DEV_KIND_BALLOON)
+			balloon_poll_start(&d->balloon, vmm->loop, d->dev,
+					   vmm->options.balloon.stats_s);
 	}
 	/* The last of this thread's work that takes more; threads that it was to make are there. */
 	confine_thread(CONFINE_MAIN);

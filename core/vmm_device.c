@@ -21,8 +21,9 @@
 
 static void on_reset_done(void *ctx)
 {
-	const struct vmm_device *d = ctx;
+	struct vmm_device *d = ctx;
 
+	balloon_forget(&d->balloon);
 	if (d->pci != NULL)
 		virtio_pci_reset_done(d->pci);
 }
@@ -46,6 +47,20 @@ static void on_replaced(void *ctx, const struct replacement *r)
 		 r->cold ? ", cold" : "");
 }
 
+static int on_release(void *ctx, const struct box_memory *memory, uint64_t gpa, uint32_t pages)
+{
+	struct vmm_device *d = ctx;
+
+	return balloon_release(&d->balloon, memory, gpa, pages);
+}
+
+static int on_stat(void *ctx, uint32_t tag, uint64_t value)
+{
+	struct vmm_device *d = ctx;
+
+	return balloon_stat(&d->balloon, tag, value);
+}
+
 static int backend_start(void *ctx, uint64_t features, const struct ctl_queue *queues)
 {
 	const struct vmm_device *d = ctx;
@@ -65,6 +80,7 @@ static void backend_reset(void *ctx)
 void vmm_device_init(struct vmm_device *d)
 {
 	memset(d, 0, sizeof(*d));
+	balloon_init(&d->balloon);
 	d->image.fd = -1;
 	d->source = -1;
 	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++)
@@ -209,6 +225,27 @@ int vmm_device_rng(struct vmm_device *d, const struct vmm_site *site, struct opt
 	return ret != 0 ? ret : plug(d, site, &spec.config, error);
 }
 
+int vmm_device_balloon(struct vmm_device *d, const struct vmm_site *site,
+		       struct option_error *error)
+{
+	const struct run_balloon *b = &site->options->balloon;
+	const uint32_t queues = 2u + (b->stats_s != 0) + b->reporting;
+	struct device_spec spec;
+	int ret;
+
+	spec_begin(d, site, "balloon", DEV_KIND_BALLOON, queues, &spec);
+	d->hooks.release = on_release;
+	d->hooks.stat = on_stat;
+	spec.config.balloon = (struct balloon_config){
+		.pages = (uint32_t)(b->bytes / RELEASE_PAGE),
+		.flags = (b->deflate_on_oom ? BALLOON_DEFLATE_ON_OOM : 0) |
+			 (b->stats_s != 0 ? BALLOON_STATS : 0) |
+			 (b->reporting ? BALLOON_REPORTING : 0),
+	};
+	ret = spec_end(d, site, &spec, error);
+	return ret != 0 ? ret : plug(d, site, &spec.config, error);
+}
+
 /* The two kinds that move bytes between the guest and an endpoint of the operator's. */
 static int build_stream(struct vmm_device *d, const struct vmm_site *site,
 			const struct run_endpoint *endpoint, struct device_spec *spec,
@@ -292,6 +329,7 @@ void vmm_device_reset(struct vmm_device *d)
 void vmm_device_destroy(struct vmm_device *d, const struct vmm_site *site)
 {
 	rejuvenate_stop(&d->rejuvenate);
+	balloon_poll_stop(&d->balloon);
 	if (d->kind == DEV_KIND_SERIAL && d->call[SERIAL_LINE] >= 0)
 		vm_irqfd(&site->machine->vm, LAYOUT_GSI_SERIAL, d->call[SERIAL_LINE], false);
 	device_destroy(d->dev);
@@ -299,6 +337,7 @@ void vmm_device_destroy(struct vmm_device *d, const struct vmm_site *site)
 	if (d->has_relay)
 		relay_close(&d->relay);
 	image_close(&d->image);
+	balloon_fini(&d->balloon);
 	cc_close(&d->source);
 	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++) {
 		cc_close(&d->kick[i]);

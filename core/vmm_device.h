@@ -17,6 +17,7 @@
 #include "core/machine/machine.h"
 #include "core/options.h"
 #include "core/relay.h"
+#include "hotplug/balloon.h"
 #include "hotplug/rejuvenate.h"
 
 struct vmm_device {
@@ -34,6 +35,7 @@ struct vmm_device {
 	struct relay relay;
 	bool has_relay;
 	struct rejuvenate rejuvenate;
+	struct balloon balloon; /* balloon */
 };
 
 /* What a device is built from and plugged into. */
@@ -53,6 +55,8 @@ void vmm_device_init(struct vmm_device *d);
 int vmm_device_disk(struct vmm_device *d, const struct vmm_site *site, const struct run_disk *disk,
 		    struct option_error *error);
 int vmm_device_rng(struct vmm_device *d, const struct vmm_site *site, struct option_error *error);
+int vmm_device_balloon(struct vmm_device *d, const struct vmm_site *site,
+		       struct option_error *error);
 int vmm_device_console(struct vmm_device *d, const struct vmm_site *site,
 		       struct option_error *error);
 int vmm_device_serial(struct vmm_device *d, const struct vmm_site *site,

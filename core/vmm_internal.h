@@ -13,7 +13,7 @@
 #include "core/vmm.h"
 #include "core/vmm_device.h"
 
-#define VMM_DEVICES_MAX (RUN_DISKS_MAX + 3)
+#define VMM_DEVICES_MAX (RUN_DISKS_MAX + 4)
 
 struct vmm {
 	pthread_mutex_t lock;

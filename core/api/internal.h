@@ -9,6 +9,7 @@
  *   configure.c  what is to be started: core/config.h over HTTP
  *   devices.c    devices, replacement
  *   autopsies.c  what is kept of the fenced
+ *   balloon.c    the balloon
  *   events.c     GET /events
  *   faults.c     faults, injected
  *   metrics.c    GET /metrics
@@ -97,6 +98,8 @@ api_handler api_get_devices, api_get_device, api_replace_device, api_revive_devi
 api_handler api_get_autopsies, api_get_autopsy;
 api_handler api_get_events, api_inject_fault;
 api_handler api_get_metrics;
+api_handler api_get_balloon, api_patch_balloon;
+api_handler api_get_balloon_statistics, api_patch_balloon_statistics;
 api_handler api_put_section, api_patch_section, api_get_section, api_put_logger, api_get_config;
 
 /* Prometheus text, malloc()ed; NULL: out of memory. */

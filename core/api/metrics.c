@@ -10,6 +10,7 @@
 #include "core/api/internal.h"
 #include "core/box/box.h"
 #include "core/cc.h"
+#include "devmodel/abi/message.h"
 
 struct metrics {
 	FILE *out;
@@ -136,6 +137,37 @@ static void times(const struct metrics *m)
 	}
 }
 
+static void number(const struct metrics *m, const char *name, const char *type, const char *help,
+		   uint64_t value)
+{
+	family(m, name, type, help);
+	fprintf(m->out, "%s %llu\n", name, (unsigned long long)value);
+}
+
+static void balloon(const struct metrics *m, struct vmm *vmm)
+{
+	struct vmm_balloon_info info;
+
+	if (vmm_balloon(vmm, &info) != 0)
+		return;
+	number(m, "mayfly_balloon_target_bytes", "gauge", "What the balloon is to hold.",
+	       (uint64_t)info.target_pages * RELEASE_PAGE);
+	number(m, "mayfly_balloon_actual_bytes", "gauge", "What it holds, as its driver says.",
+	       (uint64_t)info.actual_pages * RELEASE_PAGE);
+	number(m, "mayfly_balloon_released_bytes_total", "counter",
+	       "Guest memory that was given back to the host.", info.figures.released_bytes);
+	number(m, "mayfly_balloon_kept_bytes_total", "counter",
+	       "Guest memory that was reported, and is no whole page of the host's.",
+	       info.figures.kept_bytes);
+	family(m, "mayfly_balloon_guest", "gauge", "What the guest says of itself.");
+	for (uint32_t tag = 0; tag < BALLOON_STAT_COUNT; tag++) {
+		if (info.figures.known >> tag & 1)
+			fprintf(m->out, "mayfly_balloon_guest{stat=\"%s\"} %llu\n",
+				balloon_stat_name(tag),
+				(unsigned long long)info.figures.number[tag]);
+	}
+}
+
 static void write_all(struct metrics *m, struct vmm *vmm)
 {
 	m->count = vmm_devices(vmm, m->infos, API_DEVICES_MAX);
@@ -148,6 +180,7 @@ static void write_all(struct metrics *m, struct vmm *vmm)
 	deaths(m);
 	times(m);
 	numbers(m);
+	balloon(m, vmm);
 }
 
 char *metrics_text(struct vmm *vmm)

@@ -147,10 +147,12 @@ static bool is_patient(const struct device *dev)
 static enum suspect_verdict box_judge(struct box *box)
 {
 	struct device *dev = box->gen->dev;
-	struct suspect_sample sample = { .now_ns = now_ns(),
-					 .progress = reg_worked(dev),
-					 .patient = is_patient(dev) || box->errands.synced ||
-						    box->ask.waits };
+	const bool unheard = has_written(box);
+	struct suspect_sample sample = {
+		.now_ns = now_ns(),
+		.progress = reg_worked(dev),
+		.patient = is_patient(dev) || unheard || box->errands.synced || box->ask.waits,
+	};
 	const struct launch_record *l = box->launch;
 
 	for (uint32_t i = 0; i < l->queues; i++) {
@@ -159,7 +161,7 @@ static enum suspect_verdict box_judge(struct box *box)
 		sample.progress |= seen->progress;
 		sample.work |= seen->work && dev_kind_is_outward(dev->spec.kind, l->queue_index[i]);
 	}
-	sample.answered = !box->pinged || has_written(box);
+	sample.answered = !box->pinged || unheard;
 	patrol_look(box, &sample);
 	return suspect_judge(&box->record, &dev->spec.limits, &sample);
 }

@@ -15,6 +15,7 @@
 
 #include "core/cc.h"
 #include "devmodel/abi/virtio.h"
+#include "devmodel/balloon/state.h"
 
 #define FEATURE(bit) (1ull << (bit))
 #define TRANSPORT_FEATURES                                                                         \
@@ -104,6 +105,24 @@ static int mem_describe(const union dev_config *config, struct virtio_pci_spec *
 	return 0;
 }
 
+static int balloon_describe(const union dev_config *config, struct virtio_pci_spec *spec)
+{
+	const struct balloon_config *cfg = &config->balloon;
+	const struct virtio_balloon_space space = { .num_pages = cfg->pages };
+
+	if (cfg->flags & BALLOON_DEFLATE_ON_OOM)
+		spec->features |= FEATURE(VIRTIO_BALLOON_F_DEFLATE_ON_OOM);
+	if (cfg->flags & BALLOON_STATS)
+		spec->features |= FEATURE(VIRTIO_BALLOON_F_STATS_VQ);
+	if (cfg->flags & BALLOON_REPORTING)
+		spec->features |= FEATURE(VIRTIO_BALLOON_F_REPORTING);
+	spec->config_bytes = sizeof(space);
+	memcpy(spec->config, &space, sizeof(space));
+	memset(spec->config_writable + offsetof(struct virtio_balloon_space, actual), 0xff,
+	       sizeof(space.actual));
+	return 0;
+}
+
 /* What a kind is, class codes as of PCI Code and ID Assignment 1.11.  A console has one port, and
  * rng nothing to say: neither has a configuration space. */
 static const struct virtio_kind {
@@ -117,6 +136,7 @@ static const struct virtio_kind {
 	[DEV_KIND_RNG] = { 0xff0000, 64, 1, 1, NULL },
 	[DEV_KIND_CONSOLE] = { 0x078000, 128, 2, 2, NULL },
 	[DEV_KIND_MEM] = { 0xff0000, 16, 1, 1, mem_describe },
+	[DEV_KIND_BALLOON] = { 0xff0000, 128, 2, 4, balloon_describe },
 };
 
 static const uint16_t virtio_ids[DEV_KIND_COUNT] = {

@@ -68,6 +68,12 @@ _Static_assert(sizeof(struct virtio_mem_space) == 56, "virtio 1.2 section 5.15.4
  * virtio_pci_config_set(). */
 void virtio_mem_space(const struct mem_config *config, struct virtio_mem_space *space);
 
+/* Of a balloon (section 5.5.4), up to what needs features that are not offered. */
+struct virtio_balloon_space {
+	uint32_t num_pages; /* the VMM's: how many it is to hold */
+	uint32_t actual;    /* the driver's: how many it holds */
+};
+
 /* The fewest and the most queues that a kind may have; 0 and 0: not a ring device, or not known. */
 void virtio_kind_queues(enum dev_kind kind, uint32_t *least, uint32_t *most);
 

@@ -75,10 +75,13 @@ void virtio_pci_destroy(struct virtio_pci *dev);
  * each reset(), when nothing touches the rings any more.  needs_reset: the driver is told. */
 void virtio_pci_reset_done(struct virtio_pci *dev);
 void virtio_pci_needs_reset(struct virtio_pci *dev);
-/* Replaces the device configuration and counts its generation up .. */
-void virtio_pci_config_set(struct virtio_pci *dev, const void *config, uint32_t bytes);
+/* Replaces a part of the device configuration and counts its generation up .. */
+void virtio_pci_config_set(struct virtio_pci *dev, uint32_t at, const void *config, uint32_t bytes);
 /* .. and sends the configuration interrupt. */
-void virtio_pci_config_changed(struct virtio_pci *dev, const void *config, uint32_t bytes);
+void virtio_pci_config_changed(struct virtio_pci *dev, uint32_t at, const void *config,
+			       uint32_t bytes);
+/* As it is now, with what the driver wrote; also while others change it. */
+void virtio_pci_config_get(struct virtio_pci *dev, uint32_t at, void *config, uint32_t bytes);
 /* Machine reset, with all vCPUs paused: as at creation, but for the PCI header and BAR addresses,
  * which pci_reset() puts back. The caller has reset the backend and seen that through. */
 void virtio_pci_machine_reset(struct virtio_pci *dev);

@@ -53,10 +53,20 @@ struct mem_config {
 	uint32_t pad;
 };
 
+#define BALLOON_DEFLATE_ON_OOM 1u /* the driver may take pages back rather than run out of memory */
+#define BALLOON_STATS 2u
+#define BALLOON_REPORTING 4u
+
+struct balloon_config {
+	uint32_t pages; /* that it is to hold at first, of 4 KiB */
+	uint32_t flags; /* BALLOON_* */
+};
+
 union dev_config {
 	struct blk_config blk;
 	struct rng_config rng;
 	struct mem_config mem;
+	struct balloon_config balloon;
 	uint8_t raw[512];
 };
 

@@ -15,6 +15,7 @@
 	X(RNG, rng, 4, 0)                                                                          \
 	X(CONSOLE, console, 3, 2)                                                                  \
 	X(SERIAL, serial, 0, 0)                                                                    \
+	X(BALLOON, balloon, 5, 3)                                                                  \
 	X(MEM, mem, 24, 1)
 
 enum dev_kind {

@@ -208,7 +208,7 @@ static void step_other(const struct step *s, uint32_t dev)
 		virtio_pci_needs_reset(d);
 		break;
 	case 1:
-		virtio_pci_config_changed(d, &s->value, d->spec.config_bytes != 0 ? 4 : 0);
+		virtio_pci_config_changed(d, 0, &s->value, d->spec.config_bytes != 0 ? 4 : 0);
 		break;
 	case 2:
 		eventfd_write(d->spec.call[s->at % d->spec.queues], 1);

@@ -72,7 +72,7 @@ int boxrig_supervise(struct boxrig *rig)
 	memory->map = rig->mem.map;
 	memcpy(memory->fds, rig->mem.fds, sizeof(memory->fds));
 	for (uint32_t i = 0; i < memory->map.count; i++)
-		memory->page_bytes[i] = 2u << 20;
+		memory->page_bytes[i] = rig->mem.page_bytes[i];
 	ret = supervisor_create(&rig->sup, &rig->spawner, &rig->host, memory);
 	free(memory);
 	return ret;

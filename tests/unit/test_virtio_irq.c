@@ -111,7 +111,7 @@ static void test_one_vector(void **state)
 	assert_int_equal(driver_get(&drv, DRIVER_VECTOR, 2), 1);
 	call(0);
 	call(1);
-	virtio_pci_config_changed(rig.dev, "x", 1);
+	virtio_pci_config_changed(rig.dev, 0, "x", 1);
 	assert_int_equal(delivered(1), 3);
 }
 
@@ -240,7 +240,7 @@ static void test_window(void **state)
 	assert_int_equal(driver_get(&drv, DRIVER_SELECT, 2), 1);
 	window_put(VIRTIO_NOTIFY_AT + 4, 2, 1);
 	assert_true(fake_take(rig.spec.kick[1]));
-	virtio_pci_config_changed(rig.dev, "y", 1);
+	virtio_pci_config_changed(rig.dev, 0, "y", 1);
 	assert_int_equal(window_get(VIRTIO_ISR_AT, 1), 2);
 	assert_int_equal(window_get(VIRTIO_ISR_AT, 1), 0);
 	window_put(DRIVER_STATUS, 1, 0);
@@ -403,7 +403,7 @@ static void test_other_shapes(void **state)
 /* The backend's thread reports while a vCPU, inside the backend's call, waits for it. */
 static void *reporter(void *arg)
 {
-	virtio_pci_config_changed(arg, "z", 1);
+	virtio_pci_config_changed(arg, 0, "z", 1);
 	virtio_pci_needs_reset(arg);
 	virtio_pci_reset_done(arg);
 	return NULL;
@@ -473,7 +473,7 @@ static void test_threads(void **state)
 		pthread_create(&threads[i], NULL, hostile, (void *)(i + 1));
 	while (now_ns() < end) {
 		eventfd_write(rig.spec.call[0], 1);
-		virtio_pci_config_changed(rig.dev, "abc", 3);
+		virtio_pci_config_changed(rig.dev, 0, "abc", 3);
 		virtio_pci_needs_reset(rig.dev);
 		fake_pump(&rig.machine);
 	}

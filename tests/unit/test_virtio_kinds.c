@@ -145,6 +145,28 @@ static void test_mem(void **state)
 	assert_int_equal(get(8, 8), 65535);
 }
 
+static void test_balloon(void **state)
+{
+	union dev_config config = { .balloon = { .pages = 0x12345 } };
+
+	(void)state;
+	memset(&spec, 0xee, sizeof(spec));
+	assert_int_equal(virtio_kind_describe(DEV_KIND_BALLOON, &config, 2, &spec), 0);
+	assert_int_equal(spec.virtio_id, 5);
+	assert_int_equal(spec.config_bytes, 8); /* no feature that would need more */
+	assert_true(spec.features == TRANSPORT);
+	assert_int_equal(get(0, 4), 0x12345);
+	assert_int_equal(get(4, 4), 0);
+	for (uint32_t i = 0; i < VIRTIO_CONFIG_MAX; i++) /* `actual` is the driver's */
+		assert_int_equal(spec.config_writable[i], i >= 4 && i < 8 ? 0xff : 0);
+	config.balloon.flags = BALLOON_STATS;
+	assert_int_equal(virtio_kind_describe(DEV_KIND_BALLOON, &config, 3, &spec), 0);
+	assert_true(spec.features == (TRANSPORT | 1 << 1));
+	config.balloon.flags = BALLOON_DEFLATE_ON_OOM | BALLOON_REPORTING;
+	assert_int_equal(virtio_kind_describe(DEV_KIND_BALLOON, &config, 3, &spec), 0);
+	assert_true(spec.features == (TRANSPORT | 1 << 2 | 1 << 5));
+}
+
 static void test_queues(void **state)
 {
 	static const union dev_config config = { .blk = { .bytes = 512 } };
@@ -177,7 +199,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_blk),        cmocka_unit_test(test_blk_readonly),
 		cmocka_unit_test(test_blk_direct), cmocka_unit_test(test_others),
-		cmocka_unit_test(test_mem),        cmocka_unit_test(test_queues),
+		cmocka_unit_test(test_mem),        cmocka_unit_test(test_balloon),
+		cmocka_unit_test(test_queues),
 	};
 
 	return cmocka_run_group_tests_name("virtio_kinds", tests, NULL, NULL);

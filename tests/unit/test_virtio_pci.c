@@ -524,23 +524,39 @@ static void test_config_changed(void **state)
 	const uint32_t generation = driver_get(&drv, DRIVER_GENERATION, 1);
 
 	(void)state;
-	virtio_pci_config_changed(rig.dev, config, sizeof(config));
+	virtio_pci_config_changed(rig.dev, 0, config, sizeof(config));
 	assert_int_equal(driver_get(&drv, DRIVER_GENERATION, 1), generation + 1);
 	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050607);
 	assert_int_equal(bus_read(rig.mmio, drv.isr, 1), 0);
 	driver_bring_up(&drv);
 	config[0] = 9;
-	virtio_pci_config_changed(rig.dev, config, 1);
+	virtio_pci_config_changed(rig.dev, 0, config, 1);
 	assert_int_equal(driver_get(&drv, DRIVER_GENERATION, 1), generation + 2);
 	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050609);
 	assert_int_equal(bus_read(rig.mmio, drv.isr, 4), 2);
 	assert_int_equal(fake_delivered(&rig.machine, DRIVER_DATA(0)), 1);
 	config[0] = 1; /* the same without a word */
-	virtio_pci_config_set(rig.dev, config, 1);
+	virtio_pci_config_set(rig.dev, 0, config, 1);
 	assert_int_equal(driver_get(&drv, DRIVER_GENERATION, 1), generation + 3);
 	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050601);
 	assert_int_equal(bus_read(rig.mmio, drv.isr, 4), 0);
 	assert_int_equal(fake_delivered(&rig.machine, DRIVER_DATA(0)), 1);
+}
+
+/* What the driver writes beside it stays and is seen; a reset takes that alone back. */
+static void test_config_part(void **state)
+{
+	uint32_t words[3], want[3] = { 0x43424140, 0x11223344, 0x5a5a5a5a };
+
+	(void)state;
+	driver_bring_up(&drv);
+	bus_write(rig.mmio, drv.device + 8, 4, want[2]);
+	virtio_pci_config_changed(rig.dev, 4, &want[1], sizeof(want[1]));
+	virtio_pci_config_get(rig.dev, 0, words, sizeof(words));
+	assert_memory_equal(words, want, sizeof(want));
+	driver_put(&drv, DRIVER_STATUS, 1, 0);
+	virtio_pci_config_get(rig.dev, 8, words, sizeof(words[0]));
+	assert_int_equal(words[0], 0x4b4a4948);
 }
 
 static void test_machine_reset(void **state)
@@ -585,6 +601,7 @@ int main(void)
 		VIRTIO_TEST(test_start_fails),
 		VIRTIO_TEST(test_needs_reset),
 		VIRTIO_TEST(test_config_changed),
+		VIRTIO_TEST(test_config_part),
 		VIRTIO_TEST(test_machine_reset),
 	};
 

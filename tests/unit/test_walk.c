@@ -42,13 +42,51 @@ static void run_plan(void)
 static void walk_randomly(uint32_t lanes, uint32_t walks, uint32_t steps)
 {
 	for (uint32_t i = 1; i <= walks; i++) {
-		plan.serving = i % 2; /* half of them, or few would come to what follows */
+		plan.serving = false;
 		walk.len = 0;
 		walk.random = i * 0x9e3779b97f4a7c15ull | 1;
 		plan.lanes = lanes;
 		plan.faults = i % 4;
 		plan.steps = walk_draw(steps);
 		walk_try(run_plan);
+	}
+}
+
+/* ---- while it parks ---- */
+
+#define LATE_EVENTS 20 /* some more than one box can come to at once */
+
+/* It says that it parked, is not seen to have for a while, and then comes what can come. */
+static void run_parking(void)
+{
+	world_begin();
+	struct generation *first = world.dev->active;
+
+	env_replace(0);
+	if (world.dev->active == first && first->boxes[0].state == BOX_QUIESCING)
+		env_report(&first->boxes[0], REPORT_PARKED);
+	for (int n = 0; n < 3 && world.dev->active == first; n++) {
+		struct turn t = { 0, pick(LATE_EVENTS) };
+
+		offer_box(&t, &first->boxes[0]);
+		world_check();
+	}
+	world_settle();
+	world_rest();
+	world_close();
+}
+
+/* Walks at random hardly ever come by. */
+static void test_while_parking(void **state)
+{
+	(void)state;
+	plan.serving = true;
+	plan.lanes = 1;
+	plan.faults = 0;
+	for (uint32_t i = 1; i <= 20000; i++) {
+		walk.len = 0;
+		walk.random = i * 0x9e3779b97f4a7c15ull | 1;
+		walk_try(run_parking);
 	}
 }
 
@@ -222,19 +260,19 @@ static void test_search(void **state)
 static void test_random_one_lane(void **state)
 {
 	(void)state;
-	walk_randomly(1, 20000, 150);
+	walk_randomly(1, 30000, 150);
 }
 
 static void test_random_two_lanes(void **state)
 {
 	(void)state;
-	walk_randomly(2, 20000, 200);
+	walk_randomly(2, 26000, 200);
 }
 
 static void test_random_three_lanes(void **state)
 {
 	(void)state;
-	walk_randomly(3, 20000, 300);
+	walk_randomly(3, 10000, 300);
 }
 
 /* What has an effect in the tables and still is not walked through, and why. */
@@ -288,8 +326,11 @@ static void test_coverage(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_search),           cmocka_unit_test(test_random_one_lane),
-		cmocka_unit_test(test_random_two_lanes), cmocka_unit_test(test_random_three_lanes),
+		cmocka_unit_test(test_search),
+		cmocka_unit_test(test_while_parking),
+		cmocka_unit_test(test_random_one_lane),
+		cmocka_unit_test(test_random_two_lanes),
+		cmocka_unit_test(test_random_three_lanes),
 		cmocka_unit_test(test_coverage),
 	};
 
