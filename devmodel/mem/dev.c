@@ -14,19 +14,24 @@
 #include "devmodel/abi/mem.h"
 #include "devmodel/common/dev.h"
 
-/* Between the segments of a chain and one struct; a driver may split either as it likes. */
-static void mem_copy(const struct virtq_segment *seg, uint32_t segments, void *out, const void *in,
-		     uint32_t bytes)
+/* From and to the segments of a chain that are long enough; a driver may split either as it likes. */
+static void mem_take(const struct virtq_segment *seg, struct mem_req *req)
 {
-	uint32_t done = 0;
+	uint8_t *out = (uint8_t *)req;
 
-	for (uint32_t i = 0; i < segments && done < bytes; i++) {
-		for (uint32_t k = 0; k < seg[i].len && done < bytes; k++, done++) {
-			if (in != NULL)
-				seg[i].data[k] = ((const uint8_t *)in)[done];
-			else
-				((uint8_t *)out)[done] = seg[i].data[k];
-		}
+	for (uint32_t done = 0; done < sizeof(*req); seg++) {
+		for (uint32_t k = 0; k < seg->len && done < sizeof(*req); k++)
+			out[done++] = seg->data[k];
+	}
+}
+
+static void mem_give(const struct virtq_segment *seg, const struct mem_resp *resp)
+{
+	const uint8_t *in = (const uint8_t *)resp;
+
+	for (uint32_t done = 0; done < sizeof(*resp); seg++) {
+		for (uint32_t k = 0; k < seg->len && done < sizeof(*resp); k++)
+			seg->data[k] = in[done++];
 	}
 }
 
@@ -49,11 +54,10 @@ static enum serve_result mem_finish(struct dev *dev, struct virtq *q,
 	uint32_t answer;
 
 	if (dev_ask(dev, mem_ask_value(request, (uint8_t)q->next, req->blocks), req->addr,
-		     &answer) != 0)
+		    &answer) != 0)
 		return SERVE_ENDED;
 	resp = mem_answer_parse(answer);
-	mem_copy(chain->seg + chain->readable, (uint32_t)chain->segments - chain->readable, NULL,
-		 &resp, sizeof(resp));
+	mem_give(chain->seg + chain->readable, &resp);
 	virtq_push(q, chain->head, sizeof(resp));
 	return SERVE_DONE;
 }
@@ -66,7 +70,7 @@ static enum serve_result mem_serve(struct dev *dev, struct virtq *q)
 
 	if (found <= 0)
 		return found == 0 ? SERVE_IDLE : SERVE_BROKEN;
-	mem_copy(chain.seg, chain.readable, &req, NULL, sizeof(req));
+	mem_take(chain.seg, &req);
 	return mem_finish(dev, q, &chain,
 			  req.type < MEM_OTHER ? (uint8_t)req.type : (uint8_t)MEM_OTHER, &req);
 }
