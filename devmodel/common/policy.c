@@ -69,6 +69,7 @@ const struct policy *policy_of(uint32_t kind)
 		[DEV_KIND_RNG] = &policy_rng,
 		[DEV_KIND_CONSOLE] = &policy_console,
 		[DEV_KIND_SERIAL] = &policy_serial,
+		[DEV_KIND_MEM] = &policy_mem,
 		[DEV_KIND_BALLOON] = &policy_balloon,
 	};
 

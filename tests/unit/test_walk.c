@@ -93,7 +93,7 @@ static void test_while_parking(void **state)
 /* ---- breadth first ---- */
 
 #define SITUATIONS (1u << 17)
-#define RUNS 40000    /* of each search, unless WALK_RUNS says more */
+#define RUNS 60000    /* of each search, unless WALK_RUNS says more */
 #define LEAVING_MAX 2 /* generations on their way out, beyond which nothing new is to be seen */
 
 struct situation {
@@ -127,7 +127,8 @@ static uint64_t digest_box(uint64_t d, const struct box *box)
 				  (box->on_listener.fd < 0) << 2 | box->deadline.armed << 3 |
 				  box->look.armed << 4 | box->look_parked << 5 | box->canary << 6 |
 				  box->parked << 7 | (box->listener < 0) << 8 |
-				  box->errands.synced << 9 | box->errands.answer.armed << 10);
+				  box->errands.synced << 9 | box->errands.answer.armed << 10 |
+				  box->ask.waits << 11 | box->ask.due.armed << 12);
 	return d;
 }
 
@@ -259,13 +260,13 @@ static void test_search(void **state)
 static void test_random_one_lane(void **state)
 {
 	(void)state;
-	walk_randomly(1, 10000, 150);
+	walk_randomly(1, 30000, 150);
 }
 
 static void test_random_two_lanes(void **state)
 {
 	(void)state;
-	walk_randomly(2, 10000, 200);
+	walk_randomly(2, 26000, 200);
 }
 
 static void test_random_three_lanes(void **state)
