@@ -34,7 +34,7 @@ enum operands {
 	OPERANDS_ID_NUMBER, /* the number may be missing */
 	OPERANDS_ID_FAULT,
 	OPERANDS_ID_MIB,
-	OPERANDS_BALLOON, /* a size, or what is to be shown, or nothing */
+	OPERANDS_MIB,
 };
 
 struct command {
@@ -241,21 +241,16 @@ static const struct command commands[] = {
 	  .body = "{\"id\":\"%2$s\",\"size_mib\":%1$s}", .show = show_added, .lasts = true },
 	{ "memory remove", OPERANDS_ID, DELETE, .path = "/memory/dimms/%s", .show = show_removed,
 	  .lasts = true },
-	{ .name = "memory balloon", .operands = OPERANDS_BALLOON },
+	{ "memory balloon", OPERANDS_NONE, GET, .path = "/balloon", .show = show_object },
+	{ "memory balloon", OPERANDS_MIB, PATCH, .path = "/balloon",
+	  .body = "{\"amount_mib\":%2$s}" },
+	{ "memory balloon statistics", OPERANDS_NONE, GET, .path = "/balloon/statistics",
+	  .show = show_object },
 	{ "events", OPERANDS_NONE, GET, .path = "/events", .show = show_event, .endless = true },
 	{ "pause", OPERANDS_NONE, PATCH, .path = "/vm", .body = "{\"state\":\"Paused\"}" },
 	{ "resume", OPERANDS_NONE, PATCH, .path = "/vm", .body = "{\"state\":\"Resumed\"}" },
 	{ "metrics", OPERANDS_NONE, GET, .path = "/metrics" },
 };
-
-/* By what stands behind `memory balloon`. */
-#define BALLOON(...) { .name = "memory balloon", .operands = OPERANDS_BALLOON, __VA_ARGS__ }
-static const struct command balloon_shown =
-	BALLOON(GET, .path = "/balloon", .show = show_object);
-static const struct command balloon_statistics =
-	BALLOON(GET, .path = "/balloon/statistics", .show = show_object);
-static const struct command balloon_resized =
-	BALLOON(PATCH, .path = "/balloon", .body = "{\"amount_mib\":%s}");
 /* clang-format on */
 
 /* ---- asking ---- */
@@ -286,6 +281,8 @@ static int show(const struct ctl *ctl, const struct http_answer *answer)
 
 	if (answer->status / 100 != 2)
 		return refused(answer);
+	if (answer->bytes == 0)
+		return EXIT_SUCCESS;
 	if (ctl->options->json || ctl->command->show == NULL) {
 		print_text(answer);
 		return EXIT_SUCCESS;
@@ -453,20 +450,8 @@ static bool is_fault(const char *word)
 }
 
 /* 0, or it was said what is wrong. */
-static int check_balloon(const char *what, const char *more)
-{
-	if (more != NULL)
-		return usage("is one word too many", more);
-	return what == NULL || is_number(what) || strcmp(what, "statistics") == 0
-		       ? 0
-		       : usage("is neither a number of MiB nor `statistics`", what);
-}
-
-/* 0, or it was said what is wrong. */
 static int check_operands(const struct command *c, const char *id, const char *more)
 {
-	if (c->operands == OPERANDS_BALLOON)
-		return check_balloon(id, more);
 	if (c->operands == OPERANDS_NONE && id != NULL)
 		return usage("is one word too many", id);
 	if (c->operands != OPERANDS_NONE && id == NULL)
@@ -478,6 +463,10 @@ static int check_operands(const struct command *c, const char *id, const char *m
 		return more == NULL || is_number(more)
 			       ? 0
 			       : usage("is not the number of a generation", more);
+	case OPERANDS_MIB:
+		if (more != NULL)
+			return usage("is one word too many", more);
+		return is_number(id) ? 0 : usage("is not a number of MiB", id);
 	case OPERANDS_ID_FAULT:
 		if (more == NULL)
 			return usage("needs a device's id and a fault", c->name);
@@ -491,25 +480,40 @@ static int check_operands(const struct command *c, const char *id, const char *m
 	}
 }
 
-/* The longest name that the words begin with; *words: how many it takes. */
+/* How many words a name has if the operands begin with it, else 0. */
+static uint32_t words_of(const char *name, const char *const *operands, uint32_t count)
+{
+	uint32_t n = 0;
+
+	while (*name != '\0') {
+		const size_t length = strcspn(name, " ");
+
+		if (n == count || strlen(operands[n]) != length ||
+		    strncmp(operands[n], name, length) != 0)
+			return 0;
+		name += length + (name[length] == ' ');
+		n++;
+	}
+	return n;
+}
+
+/* The longest name that the words begin with; of two that are alike, the one that takes what follows.
+ * *words: how many the name has. */
 static const struct command *find_command(const char *const *operands, uint32_t count,
 					  uint32_t *words)
 {
-	char both[PATH_BYTES];
 	const struct command *found = NULL;
 
-	snprintf(both, sizeof(both), "%s %s", operands[0], count > 1 ? operands[1] : "");
+	*words = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		const char *name = commands[i].name;
+		const uint32_t n = words_of(commands[i].name, operands, count);
 
-		if (strcmp(name, both) == 0) {
-			*words = 2;
-			return &commands[i];
-		}
-		if (strcmp(name, operands[0]) == 0)
+		if (n > *words ||
+		    (n != 0 && n == *words && count > n && commands[i].operands != OPERANDS_NONE)) {
+			*words = n;
 			found = &commands[i];
+		}
 	}
-	*words = 1;
 	return found;
 }
 
@@ -526,13 +530,6 @@ static int take_operands(struct ctl *ctl, uint32_t words)
 	return check_operands(ctl->command, ctl->id, ctl->more);
 }
 
-static const struct command *balloon_command(const char *what)
-{
-	if (what == NULL)
-		return &balloon_shown;
-	return is_number(what) ? &balloon_resized : &balloon_statistics;
-}
-
 int ctl_main(const struct ctl_options *options)
 {
 	struct ctl ctl = { .options = options, .socket = options->operands[0] };
@@ -547,10 +544,6 @@ int ctl_main(const struct ctl_options *options)
 	ret = take_operands(&ctl, words);
 	if (ret != 0)
 		return ret;
-	if (ctl.command->operands == OPERANDS_BALLOON) {
-		ctl.more = ctl.id;
-		ctl.command = balloon_command(ctl.id);
-	}
 	if (ctl.command->endless)
 		return run_endless(&ctl);
 	if (strcmp(ctl.command->name, "replace") == 0 && strcmp(ctl.id, "all") == 0)

@@ -22,3 +22,18 @@ $(O)/rogue/blk/mayfly-rng: $(O)/dev/mayfly-rng
 	$(Q)cp $< $@
 
 $(O)/tests/host/test_adversary $(O)/tests/host/test_takeover: | $(ROGUES)
+
+# A rogue mem (tests/rig/rogue_mem) for tests/host/test_mem_rogue, with a release blk beside it: the main
+# loop is the release's, what it does with a request is not.
+ROGUE_MEM_SRCS := tests/rig/rogue_mem/dev.c $(DEV_START) $(DEV_COMMON)
+
+$(O)/rogue/mem/mayfly-mem: $(ROGUE_MEM_SRCS:%.c=$(O)/free/%.o)
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(FREE_LD) -o $@ $(filter %.o,$^)
+
+$(O)/rogue/mem/mayfly-blk: $(O)/dev/mayfly-blk
+	@mkdir -p $(@D)
+	$(Q)cp $< $@
+
+$(O)/tests/host/test_mem_rogue: | $(O)/rogue/mem/mayfly-mem $(O)/rogue/mem/mayfly-blk

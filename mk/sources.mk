@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A source list for each binary.
 
-KINDS := blk rng console serial balloon
+KINDS := blk rng console serial balloon mem
 
 # Linked into device programs, freestanding, and into hosted builds of the same.
 DEV_COMMON := devmodel/common/virtq.c devmodel/common/run.c devmodel/common/rate.c snapshot/codec.c

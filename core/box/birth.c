@@ -79,6 +79,7 @@ void box_release(struct box *box)
 
 	loop_disarm(loop, &box->deadline);
 	loop_disarm(loop, &box->look);
+	ask_end(box);
 	loop_disarm(loop, &box->errands.answer);
 	loop_remove(loop, &box->on_pidfd);
 	loop_remove(loop, &box->on_control);

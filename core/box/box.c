@@ -43,13 +43,13 @@ static const char *box_id(const struct box *box)
 
 /* ---- birth ---- */
 
-/* A first pass that waits for slow storage is no crime.  The fence of a box that is told to park, or is
+/* A first pass that waits for slow storage, or for an answer of ours, is no crime.  The fence of a box that is told to park, or is
  * stopped, does not wait for it. */
 static void box_deadline(struct loop_timer *timer)
 {
 	struct box *box = container_of(timer, struct box, deadline);
 
-	if (box->state == BOX_STARTING && patrol_is_held(box))
+	if (box->state == BOX_STARTING && (box->ask.waits || patrol_is_held(box)))
 		loop_arm(box_loop(box), timer,
 			 now_ns() + box_deadline_ms(BOX_STARTING) * NS_PER_MS);
 	else
@@ -79,6 +79,7 @@ void box_init(struct box *box, struct generation *gen, uint32_t lane)
 		.on_listener = { box_on_listener, -1 },
 		.deadline = { .fire = box_deadline },
 		.look = { .fire = box_look },
+		.ask.due = { .fire = ask_fire },
 		.errands = { .answer = { .fire = errand_due } },
 	};
 }
@@ -108,7 +109,7 @@ static int box_take_parked(struct box *box, const struct box_report *report)
 		return -EPROTO;
 	if (box->state != BOX_QUIESCING) /* a second one: the first stands */
 		return 0;
-	if (report->value != box->nonce)
+	if (report->value != box->nonce || box->ask.waits)
 		return -EPROTO;
 	box->record_bytes[STATE_DATA] = data;
 	box->record_bytes[STATE_CONTROL] = control;

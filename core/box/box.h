@@ -111,6 +111,15 @@ struct replacement {
 	uint32_t switch_us; /* PARKED seen, or suspicion raised, to ACTIVATED */
 };
 
+/* A box asks (REPORT_ASK) and waits for device_answer_question(). */
+struct device_question {
+	uint64_t generation;
+	uint32_t lane;
+	uint32_t number; /* of the box's */
+	uint32_t value;  /* of the report: the kind's, range-checked (devmodel/abi/mem.h) .. */
+	uint64_t detail; /* .. of a box that may be hostile */
+};
+
 /* Hooks run on the supervisor's thread and must not call back into a function that waits for it. */
 struct device_hooks {
 	void (*started)(void *ctx);    /* first pass done after device_start() */
@@ -124,6 +133,9 @@ struct device_hooks {
 	int (*release)(void *ctx, const struct box_memory *memory, uint64_t gpa, uint32_t pages);
 	/* A number that the driver gave. */
 	int (*stat)(void *ctx, uint32_t tag, uint64_t value);
+	/* A question, one at a time from each box.  May be answered in here, or later; never is only for a
+	 * device that is about to be destroyed. */
+	void (*asked)(void *ctx, const struct device_question *question);
 };
 
 struct device_spec {
@@ -235,6 +247,10 @@ int device_revive(struct device *dev);
  * active. */
 int device_condemn(struct device *dev, enum replace_reason reason);
 
+/* The answer, from any thread, also within hooks->asked.  0; -ESTALE: who asked serves no more, or was
+ * answered; its successor asks again, and the answer is then to be the same. */
+int device_answer_question(struct device *dev, const struct device_question *question,
+			   uint32_t value);
 /* Sends POLL to the active generation, if one serves (devmodel/abi/message.h). */
 void device_poll(struct device *dev);
 

@@ -38,7 +38,7 @@ int channel_receive(struct box *box, struct box_report *report)
 		autopsy_note(&box->messages,
 			     &(struct autopsy_message){ now, false, report->type, report->value,
 							report->detail });
-	if (n != sizeof(*report) || report->type == 0 || report->type >= REPORT_TYPE_END)
+	if (n != sizeof(*report) || !report_is_known(report->type))
 		return -EPROTO;
 	if (errand_is(report->type))
 		return 1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a box may have the VMM do: give pages of its guest back to the host, take a number of the
- * driver's.  Only where the device's owner has hooks for it; from all others it is suspicion.
+ * driver's, answer a question (ask.c has those).  Only where the device's owner has hooks for it; from all others it is suspicion.
  *
  * Everything is done here and now, on the supervisor's thread, while the report is being read.  So when
  * a box is fenced nothing of its is on the way: what was not read of it yet is never done, and no pages
@@ -125,6 +125,8 @@ int errand_do(struct box *box, const struct box_report *report)
 	case REPORT_STAT:
 		ret = errand_stat(box, report);
 		break;
+	case REPORT_ASK:
+		return ask_take(box, report);
 	default:
 		return errand_sync(box, report);
 	}
@@ -134,5 +136,6 @@ int errand_do(struct box *box, const struct box_report *report)
 
 bool errand_is(uint32_t type)
 {
-	return type == REPORT_RELEASE || type == REPORT_SYNC || type == REPORT_STAT;
+	return type == REPORT_RELEASE || type == REPORT_SYNC || type == REPORT_STAT ||
+	       type == REPORT_ASK;
 }

@@ -13,6 +13,7 @@
  *   launch.c      what a process is born with
  *   channel.c     reports in, messages out
  *   errand.c      what a box may have done for it
+ *   ask.c         questions of a box, and their answers
  *   fence.c       looks
  *   figures.c     what is counted of replacements
  *   epoch.c       how devices come into another memory map
@@ -86,6 +87,11 @@ struct box {
 	uint32_t ping;    /* of the last PING, which PONG has to bring back .. */
 	bool pinged;      /* .. and has not yet */
 	struct suspect_record record;
+	struct {
+		bool waits; /* for the answer */
+		struct device_question question;
+		struct loop_timer due; /* when it is put, if it came too early */
+	} ask;
 	struct box_errands errands;
 
 	enum fence fence;
@@ -230,6 +236,7 @@ struct device {
 	uint64_t cold, stalls, poisoned, slow, faults;
 	uint64_t autopsies, autopsies_skipped, autopsies_failed;
 	uint64_t autopsy_due_ns; /* of ration_take() */
+	uint64_t ask_due_ns;     /* likewise */
 	uint32_t samples;
 	uint32_t switch_us[DEVICE_SAMPLES], drain_us[DEVICE_SAMPLES];
 	struct device_histogram switches[PASSAGE_COUNT], drains;
@@ -389,6 +396,13 @@ int channel_receive(struct box *box, struct box_report *report);
 /* 0: sent, or the other end is closed; -EPROTO: it did not take it (full): suspicion, never a retry. */
 int channel_send(struct box *box, const void *message, size_t bytes);
 
+/* ask.c */
+/* A question of a box that serves goes to the hook, now or when it is time. 0, or -EPROTO: not its turn, or
+ * none of this kind's. */
+int ask_take(struct box *box, const struct box_report *report);
+void ask_fire(struct loop_timer *timer);
+/* It can not be answered any more. */
+void ask_end(struct box *box);
 /* errand.c */
 bool errand_is(uint32_t type); /* of a report */
 /* Does what a report of such a type asks for. 0, or -EPROTO: it may not ask for that, or not now. */

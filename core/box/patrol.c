@@ -151,7 +151,7 @@ static enum suspect_verdict box_judge(struct box *box)
 	struct suspect_sample sample = {
 		.now_ns = now_ns(),
 		.progress = reg_worked(dev),
-		.patient = is_patient(dev) || unheard || box->errands.synced,
+		.patient = is_patient(dev) || unheard || box->errands.synced || box->ask.waits,
 	};
 	const struct launch_record *l = box->launch;
 

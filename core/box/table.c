@@ -22,7 +22,8 @@
 	BOX_ERRANDS_ARE(__VA_ARGS__)
 
 #define BOX_ERRANDS_ARE(...)                                                                       \
-	[BOX_EV_RELEASE] = __VA_ARGS__, [BOX_EV_SYNC] = __VA_ARGS__, [BOX_EV_STAT] = __VA_ARGS__
+	[BOX_EV_RELEASE] = __VA_ARGS__, [BOX_EV_SYNC] = __VA_ARGS__, [BOX_EV_STAT] = __VA_ARGS__,  \
+	[BOX_EV_ASK] = __VA_ARGS__
 
 #define BOX_SIGNS_ARE(...) [BOX_EV_TRAPPED] = __VA_ARGS__, [BOX_EV_ENDING] = __VA_ARGS__
 

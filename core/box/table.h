@@ -47,6 +47,7 @@
 	X(RELEASE, 0, "report: pages that hold nothing")                                           \
 	X(SYNC, 0, "report: asks when all before it is done")                                      \
 	X(STAT, 0, "report: a number of the driver's")                                             \
+	X(ASK, 0, "report: a question, which it waits to be answered")                             \
 	X(MISBEHAVED, 1, "anything on the control socket that is not a report")                    \
 	X(TRAPPED, 1, "the listener holds a forbidden call")                                       \
 	X(ENDING, 1, "the listener hung up: past its last system call, or it closed it")           \

@@ -47,6 +47,7 @@ bool virtio_features_acceptable(const struct virtio_pci *dev)
 	const uint64_t features = virtio_features(dev);
 
 	return !(features & ~dev->spec.features) && (features & 1ull << VIRTIO_F_VERSION_1) &&
+	       !(dev->spec.required & ~features) &&
 	       !dev->driver_features[2] && !dev->driver_features[3];
 }
 

@@ -77,6 +77,34 @@ static int blk_describe(const union dev_config *config, struct virtio_pci_spec *
 	return 0;
 }
 
+void virtio_mem_space(const struct mem_config *config, struct virtio_mem_space *space)
+{
+	*space = (struct virtio_mem_space){
+		.block_size = config->block_bytes,
+		.node_id = (uint16_t)config->node,
+		.addr = config->addr,
+		.region_size = config->region_bytes,
+		.usable_region_size = config->usable_bytes,
+		.plugged_size = config->plugged_bytes,
+		.requested_size = config->requested_bytes,
+	};
+}
+
+static int mem_describe(const union dev_config *config, struct virtio_pci_spec *spec)
+{
+	struct virtio_mem_space space;
+
+	if (config->mem.node > UINT16_MAX)
+		return -EINVAL;
+	virtio_mem_space(&config->mem, &space);
+	spec->features |=
+		FEATURE(VIRTIO_MEM_F_ACPI_PXM) | FEATURE(VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
+	spec->required |= FEATURE(VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
+	spec->config_bytes = sizeof(space);
+	memcpy(spec->config, &space, sizeof(space));
+	return 0;
+}
+
 static int balloon_describe(const union dev_config *config, struct virtio_pci_spec *spec)
 {
 	const struct balloon_config *cfg = &config->balloon;
@@ -107,6 +135,7 @@ static const struct virtio_kind {
 	[DEV_KIND_BLK] = { 0x018000, 256, 1, BOX_QUEUES_MAX, blk_describe },
 	[DEV_KIND_RNG] = { 0xff0000, 64, 1, 1, NULL },
 	[DEV_KIND_CONSOLE] = { 0x078000, 128, 2, 2, NULL },
+	[DEV_KIND_MEM] = { 0xff0000, 16, 1, 1, mem_describe },
 	[DEV_KIND_BALLOON] = { 0xff0000, 128, 2, 4, balloon_describe },
 };
 
@@ -137,6 +166,7 @@ int virtio_kind_describe(enum dev_kind kind, const union dev_config *config, uin
 	spec->virtio_id = virtio_ids[kind];
 	spec->class = k->class;
 	spec->features = TRANSPORT_FEATURES;
+	spec->required = FEATURE(VIRTIO_F_VERSION_1);
 	spec->queues = queues;
 	spec->queue_size = k->queue_size;
 	spec->config_bytes = 0;

@@ -197,14 +197,19 @@ void virtio_pci_config_get(struct virtio_pci *dev, uint32_t at, void *config, ui
 	pthread_mutex_unlock(&dev->config_lock);
 }
 
-void virtio_pci_config_changed(struct virtio_pci *dev, uint32_t at, const void *config,
-			       uint32_t bytes)
+void virtio_pci_config_set(struct virtio_pci *dev, uint32_t at, const void *config, uint32_t bytes)
 {
 	CHECK(config_holds(dev, at, bytes));
 	pthread_mutex_lock(&dev->config_lock);
 	memcpy(dev->config + at, config, bytes);
 	dev->config_generation++;
 	pthread_mutex_unlock(&dev->config_lock);
+}
+
+void virtio_pci_config_changed(struct virtio_pci *dev, uint32_t at, const void *config,
+			       uint32_t bytes)
+{
+	virtio_pci_config_set(dev, at, config, bytes);
 	virtio_config_interrupt(dev);
 }
 

@@ -51,6 +51,8 @@ struct virtio_pci_spec {
 	uint16_t virtio_id; /* virtio 1.2 section 5 */
 	uint32_t class;     /* PCI class code */
 	uint64_t features;  /* offered, transport features included */
+	uint64_t
+		required; /* of these, VERSION_1 whatever is said here: FEATURES_OK does not stay without */
 	uint32_t queues;
 	uint16_t queue_size;      /* greatest and default, a power of two */
 	int kick[BOX_QUEUES_MAX]; /* eventfds, EFD_NONBLOCK; borrowed */
@@ -73,8 +75,9 @@ void virtio_pci_destroy(struct virtio_pci *dev);
  * each reset(), when nothing touches the rings any more.  needs_reset: the driver is told. */
 void virtio_pci_reset_done(struct virtio_pci *dev);
 void virtio_pci_needs_reset(struct virtio_pci *dev);
-/* Replaces a part of the device configuration, counts its generation up, sends the configuration
- * interrupt. */
+/* Replaces a part of the device configuration and counts its generation up .. */
+void virtio_pci_config_set(struct virtio_pci *dev, uint32_t at, const void *config, uint32_t bytes);
+/* .. and sends the configuration interrupt. */
 void virtio_pci_config_changed(struct virtio_pci *dev, uint32_t at, const void *config,
 			       uint32_t bytes);
 /* As it is now, with what the driver wrote; also while others change it. */

@@ -40,6 +40,19 @@ struct rng_config {
 	struct rate_limit bandwidth;
 };
 
+/* virtio-mem: the device configuration as it is when the transport is made (hotplug/virtio_mem.h); the
+ * program needs none of it. */
+struct mem_config {
+	uint64_t addr; /* guest physical */
+	uint64_t region_bytes;
+	uint64_t block_bytes;
+	uint64_t usable_bytes;
+	uint64_t plugged_bytes;
+	uint64_t requested_bytes;
+	uint32_t node; /* ACPI proximity domain, at most 65535 */
+	uint32_t pad;
+};
+
 #define BALLOON_DEFLATE_ON_OOM 1u /* the driver may take pages back rather than run out of memory */
 #define BALLOON_STATS 2u
 #define BALLOON_REPORTING 4u
@@ -52,11 +65,13 @@ struct balloon_config {
 union dev_config {
 	struct blk_config blk;
 	struct rng_config rng;
+	struct mem_config mem;
 	struct balloon_config balloon;
 	uint8_t raw[512];
 };
 
 _Static_assert(sizeof(struct blk_config) == 88, "wire format");
+_Static_assert(sizeof(struct mem_config) == 56, "wire format");
 _Static_assert(sizeof(union dev_config) == 512, "wire format");
 
 #endif

@@ -15,7 +15,8 @@
 	X(RNG, rng, 4, 0)                                                                          \
 	X(CONSOLE, console, 3, 2)                                                                  \
 	X(SERIAL, serial, 0, 0)                                                                    \
-	X(BALLOON, balloon, 5, 3)
+	X(BALLOON, balloon, 5, 3)                                                                  \
+	X(MEM, mem, 24, 1)
 
 enum dev_kind {
 #define DEV_KIND_ENUM(NAME, name, virtio_id, outward) DEV_KIND_##NAME,

@@ -11,20 +11,22 @@
 #ifndef MAYFLY_ABI_MESSAGE_H
 #define MAYFLY_ABI_MESSAGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "devmodel/abi/launch.h"
 #include "devmodel/abi/statepage.h"
 
 /* VMM to box: NAME, number, meaning. */
-#define CTL_TYPES(X)                                                                               \
-	X(ACTIVATE, 1, "serve these queues from here on; struct ctl_activate and state records")   \
-	X(QUIESCE, 2, "finish what was begun, write the state records, park; value: a nonce")      \
-	X(PING, 3, "answer PONG with the same value")                                              \
-	X(GO, 4,                                                                                   \
-	  "the listener is taken: make the agreed call; during the seal only, without a bell")     \
-	X(FAULT, 5, "misbehave; only to the faulty set of programs, struct ctl_fault (fault.h)")   \
-	X(ANSWER, 6, "all that was reported before SYNC of this value is done; struct ctl_answer") \
+#define CTL_TYPES(X)                                                                                 \
+	X(ACTIVATE, 1, "serve these queues from here on; struct ctl_activate and state records")     \
+	X(QUIESCE, 2, "finish what was begun, write the state records, park; value: a nonce")        \
+	X(PING, 3, "answer PONG with the same value")                                                \
+	X(GO, 4,                                                                                     \
+	  "the listener is taken: make the agreed call; during the seal only, without a bell")       \
+	X(FAULT, 5, "misbehave; only to the faulty set of programs, struct ctl_fault (fault.h)")     \
+	X(ANSWER, 6,                                                                                 \
+	  "to SYNC: all that was reported before it is done; to ASK: the answer; struct ctl_answer") \
 	X(POLL, 7, "give back what is held for this, as a balloon holds its statistics buffer")
 
 enum ctl_type {
@@ -36,7 +38,7 @@ enum ctl_type {
 struct ctl_header {
 	uint32_t type;
 	uint32_t
-		value; /* PING: any; QUIESCE: a number that cannot be guessed; ANSWER: of SYNC; else 0 */
+		value; /* PING: any; QUIESCE: a number that cannot be guessed; ANSWER: of SYNC, or the answer; else 0 */
 };
 
 #define CTL_REFUSE_ALL UINT32_MAX
@@ -85,7 +87,8 @@ struct ctl_answer {
 	X(RELEASE, 10,                                                                             \
 	  "value: pages of guest memory that hold nothing; detail: address of the first")          \
 	X(SYNC, 11, "value: any; ANSWER brings it back when all reported before is done")          \
-	X(STAT, 12, "value: which number of the driver's, detail: the number")
+	X(STAT, 12, "value: which number of the driver's, detail: the number")                     \
+	X(ASK, 13, "a request that the VMM has to answer; value and detail: the kind's (mem.h)")
 
 enum report_type {
 #define REPORT_ENUM(NAME, number, text) REPORT_##NAME = (number),
@@ -93,6 +96,19 @@ enum report_type {
 #undef REPORT_ENUM
 		REPORT_TYPE_END
 };
+
+/* Numbers are not without gaps. */
+static inline bool report_is_known(uint32_t type)
+{
+	switch (type) {
+#define REPORT_CASE(NAME, number, text) case REPORT_##NAME:
+		REPORT_TYPES(REPORT_CASE)
+#undef REPORT_CASE
+		return true;
+	default:
+		return false;
+	}
+}
 
 struct box_report {
 	uint32_t type;

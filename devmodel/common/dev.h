@@ -10,7 +10,7 @@
  *   SERVE   activate(), then serve() and host_event() as work comes
  *   PARK    quiesce(), records written, waits in read(control) for ever
  *
- * Nothing allocates, nothing blocks but the backend calls of the kind's policy.
+ * Nothing allocates, nothing blocks but the backend calls of the kind's policy and dev_ask().
  */
 #ifndef MAYFLY_DEVMODEL_COMMON_DEV_H
 #define MAYFLY_DEVMODEL_COMMON_DEV_H
@@ -25,6 +25,7 @@
 #include "devmodel/common/virtq.h"
 
 struct dev;
+struct loop;
 
 /* What serve() says of a queue. */
 enum serve_result {
@@ -32,7 +33,7 @@ enum serve_result {
 	SERVE_DONE, /* one request completed and published: call again */
 	SERVE_BLOCKED, /* there is work, but it waits for a host event (timer, input): kicks are moot */
 	SERVE_BROKEN, /* the driver broke a rule; the virtq holds which (virtq->error) */
-	SERVE_ENDED,  /* dev_report() or dev_sync() failed: this generation is at its end */
+	SERVE_ENDED, /* dev_report(), dev_sync() or dev_ask() failed: this generation is at its end */
 };
 
 struct dev_ops {
@@ -109,6 +110,9 @@ static inline bool dev_first_start(const struct dev *dev)
 	return true;
 }
 
+/* From within serve() and refuse(): asks the VMM (REPORT_ASK) and waits for its answer, however long.  Whatever
+ * else the VMM says meanwhile is heard.  0; -errno, also in dev->ended: return SERVE_ENDED. */
+int dev_ask(struct dev *dev, uint32_t value, uint64_t detail, uint32_t *answer);
 /* From within serve().  0; -errno, also in dev->ended: return SERVE_ENDED.
  * report: says something to the VMM; may wait for room in the socket.
  * sync: waits until the VMM has done all that was reported before.  Only then may a request be published

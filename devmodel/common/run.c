@@ -9,6 +9,9 @@
  * there is served up to it; every queue is signalled once; only then the first pass is reported.  A
  * predecessor may have died with a kick read, a signal unsent or kicks suppressed: after this order
  * none of it matters.
+ *
+ * A request may need the VMM's answer (dev_ask).  Nothing else is done until it is there; a QUIESCE that
+ * comes first is kept, and obeyed when the request is done.
  */
 #include <asm/errno.h>
 #include <linux/poll.h>
@@ -210,20 +213,15 @@ static int run_message(struct loop *loop)
 	return ret == 0 && loop->parks ? run_park(loop) : ret;
 }
 
-static bool run_is_answer(const struct loop *loop, long n)
+/* Until ANSWER, which is then in `message`; what else comes meanwhile is heard. 0 or -errno. */
+static int run_await(struct loop *loop)
 {
-	return n == sizeof(message.answer) && message.header.type == CTL_ANSWER &&
-	       message.header.value == loop->syncs;
-}
-
-static int run_sync(struct loop *loop)
-{
-	int ret = run_report(loop->dev, REPORT_SYNC, ++loop->syncs, 0);
+	int ret = 0;
 
 	while (ret == 0) {
 		const long n = run_receive(loop);
 
-		if (n > 0 && run_is_answer(loop, n)) {
+		if (n == sizeof(message.answer) && message.header.type == CTL_ANSWER) {
 			loop->nonce = message.answer.nonce;
 			return 0;
 		}
@@ -234,7 +232,23 @@ static int run_sync(struct loop *loop)
 
 int dev_sync(struct dev *dev)
 {
-	return dev->ended = run_sync(dev->loop);
+	const uint32_t number = ++dev->loop->syncs;
+
+	dev->ended = run_report(dev, REPORT_SYNC, number, 0);
+	if (dev->ended == 0)
+		dev->ended = run_await(dev->loop);
+	if (dev->ended == 0 && message.header.value != number)
+		dev->ended = -EPROTO;
+	return dev->ended;
+}
+
+int dev_ask(struct dev *dev, uint32_t value, uint64_t detail, uint32_t *answer)
+{
+	dev->ended = run_report(dev, REPORT_ASK, value, detail);
+	if (dev->ended == 0)
+		dev->ended = run_await(dev->loop);
+	*answer = message.header.value;
+	return dev->ended;
 }
 
 /* Says which queue is being served, for the case that this is the end. */

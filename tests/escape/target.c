@@ -38,6 +38,7 @@ const struct target_variant target_variants[] = {
 	{ .name = "console", .kind = DEV_KIND_CONSOLE, .queues = 2, .plain = true },
 	{ .name = "serial", .kind = DEV_KIND_SERIAL, .queues = 2, .plain = true },
 	{ .name = "balloon", .kind = DEV_KIND_BALLOON, .queues = 4, .plain = true },
+	{ .name = "mem", .kind = DEV_KIND_MEM, .queues = 1, .plain = true },
 };
 const uint32_t target_variant_count = ARRAY_SIZE(target_variants);
 
@@ -110,6 +111,7 @@ static const struct target_kind kinds[DEV_KIND_COUNT] = {
 	[DEV_KIND_CONSOLE] = { .backends = 2, .open = stream_open },
 	[DEV_KIND_SERIAL] = { .backends = 2, .registers = true, .open = stream_open },
 	[DEV_KIND_BALLOON] = { .backends = 0 },
+	[DEV_KIND_MEM] = { .backends = 0 },
 };
 
 static void target_spec(const struct target_variant *v, struct device_spec *spec)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dev: blk */
-/* with: core/box/box.c core/box/channel.c core/box/errand.c core/box/record.c core/box/table.c */
+/* with: core/box/ask.c core/box/box.c core/box/channel.c core/box/errand.c core/box/record.c core/box/table.c core/ration.c */
 /*
  * Any bytes on the control socket, from either end.
  *
@@ -31,12 +31,14 @@
 #include "core/cc.h"
 #include "core/log.h"
 #include "devmodel/abi/kinds.h"
+#include "devmodel/abi/mem.h"
 #include "devmodel/common/dev.h"
 #include "tests/fuzz/fuzz.h"
 
 #define MESSAGES_MAX 48 /* and their answers fit into the socket */
 #define SIDE_VMM 1u
 #define WITH_ERRANDS 0x80u /* of the VMM's side: the device has them */
+#define ASKS_FROM 33u      /* likewise: it is one that asks */
 #define OVER_ACTIVATE 0x8000u
 
 struct input {
@@ -209,7 +211,10 @@ static uint32_t releases, stats;
 static int on_release(void *ctx, const struct box_memory *epoch, uint64_t gpa, uint32_t pages);
 static int on_stat(void *ctx, uint32_t tag, uint64_t value);
 
+static void on_asked(void *ctx, const struct device_question *question);
+
 static const struct device_hooks hooks = { .release = on_release, .stat = on_stat };
+static const struct device_hooks asked_hooks = { .asked = on_asked };
 static struct supervisor sup;
 static struct device device = { .sup = &sup, .spec = { .id = "fuzzed", .queues = 3, .lanes = 1 } };
 static struct generation *gen; /* of one box */
@@ -220,6 +225,26 @@ static void errand_check(void)
 	const uint32_t state = gen->boxes[0].state;
 
 	FUZZ_CHECK(state == BOX_STARTING || state == BOX_ACTIVE || state == BOX_QUIESCING);
+}
+
+/* Some are answered, some wait for ever. */
+static void on_asked(void *ctx, const struct device_question *question)
+{
+	const struct box *box = &gen->boxes[0];
+	struct mem_ask ask;
+
+	(void)ctx;
+	FUZZ_CHECK(box->state == BOX_STARTING || box->state == BOX_ACTIVE ||
+		   box->state == BOX_QUIESCING);
+	FUZZ_CHECK(box->ask.waits && question->lane == 0);
+	FUZZ_CHECK(mem_ask_parse(question->value, question->detail, &ask));
+	if (ask.blocks % 2 == 0)
+		return;
+	const uint32_t nonce = box->nonce;
+
+	FUZZ_CHECK(device_answer_question(&device, question, 0) == 0);
+	FUZZ_CHECK(!box->ask.waits && box->nonce != nonce); /* (once in 2^32 it is the same) */
+	FUZZ_CHECK(device_answer_question(&device, question, 0) == -ESTALE);
 }
 
 static int on_release(void *ctx, const struct box_memory *epoch, uint64_t gpa, uint32_t pages)
@@ -256,6 +281,13 @@ int loop_add(struct loop *loop, struct loop_source *source, int fd, uint32_t eve
 	(void)loop, (void)events;
 	source->fd = fd;
 	return 0;
+}
+
+/* Of an answer: it is this thread's. */
+void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
+{
+	(void)loop;
+	fn(arg);
 }
 
 void loop_remove(struct loop *loop, struct loop_source *source)
@@ -456,8 +488,7 @@ static void vmm_side_hear(struct input *in, int fd)
 	memcpy(&type, bytes, n < sizeof(type) ? n : sizeof(type));
 	const uint32_t before = box->state;
 	/* An empty message is an end of the stream: not judged, but nothing more is heard. */
-	const bool good =
-		n == 0 || (n == sizeof(struct box_report) && type != 0 && type < REPORT_TYPE_END);
+	const bool good = n == 0 || (n == sizeof(struct box_report) && report_is_known(type));
 
 	box->on_control.ready(&box->on_control, EPOLLIN);
 	vmm_side_check(box, before, good);
@@ -467,18 +498,22 @@ static void vmm_side_hear(struct input *in, int fd)
 
 static void vmm_side(struct input *in, uint8_t how)
 {
+	const uint32_t state = (how & ~WITH_ERRANDS) >> 1;
 	struct box *box = &gen->boxes[0];
 	int pair[2];
 
 	proofs = releases = stats = 0;
 	input_take(in, &proofs, sizeof(proofs));
-	device.spec.hooks = how & WITH_ERRANDS ? &hooks : NULL;
+	device.spec.hooks = how & WITH_ERRANDS ? &hooks : state >= ASKS_FROM ? &asked_hooks : NULL;
+	device.spec.kind = DEV_KIND_MEM;
+	device.active = gen;
+	device.ask_due_ns = 0;
 	FUZZ_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
 	gen->dev = &device;
 	gen->lanes = 1;
 	box_init(box, gen, 0);
 	box->control = box->on_control.fd = pair[0];
-	box->state = heard_in[((how & ~WITH_ERRANDS) >> 1) % ARRAY_SIZE(heard_in)];
+	box->state = heard_in[state % ARRAY_SIZE(heard_in)];
 	errand_grant_stats(box);
 	if (box->state == BOX_SEALING || box->state == BOX_SETTLING)
 		box->launch = calloc(1, sizeof(*box->launch));

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Release blk and rng programs, killed at every instruction of what they do: see everystep.h. */
+/* Release blk, rng and mem programs, killed at every instruction of what they do: see everystep.h. */
 #include <fcntl.h>
 #include <unistd.h>
 
 #include "tests/host/everystep.h"
+#include "tests/rig/memrig.h"
 
 #define SECTOR 512u
 #define PIECE 1024u /* from one segment of a buffer to the next */
@@ -337,12 +338,135 @@ static void test_rng(void **state)
 		step_situation(&e, &situations[i]);
 }
 
+/* ---- mem ---- */
+
+#define MEM_WANTED 64u /* blocks */
+
+static struct memrig mem;
+
+/* A request, what has to be so before it, and what is so after. */
+struct deal {
+	uint16_t type;
+	uint64_t block;
+	uint16_t blocks;
+	uint16_t undo; /* the request that puts things back; itself: there is nothing to put back */
+	enum mem_state after;
+};
+
+static void mem_begin(struct everystep *e, const void *arg)
+{
+	const struct deal *d = arg;
+
+	assert_int_equal(memrig_add(&mem, d->type, d->block, d->blocks, e->number), 0);
+	step_submit(&mem.ring);
+}
+
+static void mem_do(uint16_t type, const struct deal *d, struct mem_resp *resp)
+{
+	assert_int_equal(memrig_do(&mem, type, d->block, d->blocks, resp), 0);
+	assert_int_equal(resp->type, MEM_ACK);
+}
+
+/* What the guest was told, what the VMM knows, and what it tells of it when it is asked. */
+static void mem_agrees(const struct deal *d, const struct mem_resp *resp)
+{
+	struct mem_resp state;
+	struct vmem_range range;
+	uint64_t from = 0;
+
+	assert_int_equal(resp->type, MEM_ACK);
+	assert_int_equal(resp->state, d->type == MEM_STATE ? d->after : 0);
+	mem_do(MEM_STATE, d, &state);
+	assert_int_equal(state.state, d->after);
+	pthread_mutex_lock(&mem.lock);
+	assert_int_equal(vmem_plugged(&mem.v, &from, &range), d->after == MEM_PLUGGED);
+	if (d->after == MEM_PLUGGED) {
+		assert_int_equal(range.addr, MEMRIG_ADDR + d->block * MEMRIG_BLOCK);
+		assert_int_equal(range.bytes, d->blocks * MEMRIG_BLOCK);
+		assert_false(vmem_plugged(&mem.v, &from, &range));
+	}
+	pthread_mutex_unlock(&mem.lock);
+}
+
+static void mem_check(struct everystep *e, const void *arg)
+{
+	const struct ringdrv_done done = step_reap(&mem.ring);
+	const struct deal *d = arg;
+	struct mem_resp resp;
+
+	assert_int_equal(done.token, e->number);
+	assert_int_equal(memrig_answer(&mem, &done, &resp), 0);
+	mem_agrees(d, &resp);
+	if (d->undo != d->type)
+		mem_do(d->undo, d, &resp);
+	step_check_ring(&mem.ring);
+}
+
+static int mem_destroy(void **state)
+{
+	(void)state;
+	memrig_destroy(&mem);
+	return 0;
+}
+
+#define MEM(name, phase, deal)                                                                     \
+	{                                                                                          \
+		name, STEP_##phase, mem_begin, mem_check, &(deal), SYS_write                       \
+	}
+
+static void test_mem(void **state)
+{
+	static const struct deal plug = { MEM_PLUG, 7, 40, MEM_UNPLUG, MEM_PLUGGED };
+	static const struct deal unplug = { MEM_UNPLUG, 7, 40, MEM_PLUG, MEM_UNPLUGGED };
+	static const struct deal all = { MEM_UNPLUG_ALL, 7, 40, MEM_PLUG, MEM_UNPLUGGED };
+	static const struct deal look = { MEM_STATE, 7, 40, MEM_STATE, MEM_PLUGGED };
+	static const struct situation situations[] = {
+		MEM("plug", SERVE, plug),
+		MEM("quiesce with a plug waiting", QUIESCE, plug),
+		MEM("quiesce within a plug", BELL, plug),
+		MEM("activation for one that died, a plug waiting", RECOVERY, plug),
+		MEM("activation for one that parked, a plug waiting", HANDOFF, plug),
+		MEM("unplug", SERVE, unplug),
+		MEM("quiesce within an unplug", BELL, unplug),
+		MEM("activation for one that died, an unplug waiting", RECOVERY, unplug),
+		MEM("unplug of all", SERVE, all),
+		MEM("state", SERVE, look),
+	};
+	const struct device_spec like = { .death_budget = 0 };
+	struct mem_resp resp;
+
+	(void)state;
+	assert_int_equal(memrig_create(&rig, &mem, MEM_WANTED, &like), 0);
+	struct everystep e = { .kind = "mem",
+			       .dev = mem.dev,
+			       .watch = &mem.watch,
+			       .kicks = &mem.ring.fd_kick,
+			       .calls = &mem.ring.fd_call,
+			       .queues = 1,
+			       .random = 1,
+			       .wait_at = STEP_NOWHERE };
+	bool plugged = false;
+
+	for (size_t i = 0; i < ARRAY_SIZE(situations); i++) {
+		const struct deal *d = situations[i].arg;
+		const uint64_t repeated = mem.repeated;
+
+		if (plugged != (d->type != MEM_PLUG))
+			mem_do(plugged ? MEM_UNPLUG : MEM_PLUG, d, &resp);
+		plugged = d->type != MEM_PLUG;
+		step_situation(&e, &situations[i]);
+		/* Some died with the answer, and it was given again. */
+		assert_true(mem.repeated > repeated || situations[i].phase == STEP_QUIESCE);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		scene_test(test_blk),
 		scene_test(test_blk_without_event_idx),
 		cmocka_unit_test_teardown(test_rng, rng_destroy),
+		cmocka_unit_test_teardown(test_mem, mem_destroy),
 	};
 	const struct scene_group group = { .name = "everystep", .bytes = 64u << 20 };
 

@@ -222,6 +222,21 @@ static void test_balloon(void **state)
 	HELD(__NR_write, 0, 0, sizeof(struct box_report) + 1);
 }
 
+/* Nothing that every kind may not do, too. */
+static void test_mem(void **state)
+{
+	(void)state;
+	record(DEV_KIND_MEM, 1, false, 0);
+	compile(0);
+	ALLOWED(__NR_read, 0, 0, CTL_BYTES_MAX);
+	ALLOWED(__NR_write, 0, 0, sizeof(struct box_report));
+	HELD(__NR_write, 0, 0, 2 * sizeof(struct box_report));
+	HELD(__NR_read, 3, 0, 8);
+	HELD(__NR_write, 3, 0, 8);
+	HELD(__NR_madvise, 0, 4096, 4);
+	HELD(__NR_fallocate, 3, 3, 0, 4096);
+}
+
 /* Foreign system call numbers get what everything else gets: never a way of their own. */
 static void test_foreign(void **state)
 {
@@ -557,13 +572,21 @@ int main(void)
 {
 #define POLICY_TEST(name) cmocka_unit_test_setup(name, choose_real)
 	const struct CMUnitTest tests[] = {
-		POLICY_TEST(test_common),      POLICY_TEST(test_groups),
-		POLICY_TEST(test_blk),         POLICY_TEST(test_blk_conditions),
-		POLICY_TEST(test_rng),         POLICY_TEST(test_balloon),
-		POLICY_TEST(test_foreign),     POLICY_TEST(test_operands),
-		POLICY_TEST(test_comparisons), POLICY_TEST(test_conditions),
-		POLICY_TEST(test_errors),      POLICY_TEST(test_same_rule_twice),
-		POLICY_TEST(test_at_random),   POLICY_TEST(test_calls),
+		POLICY_TEST(test_common),
+		POLICY_TEST(test_groups),
+		POLICY_TEST(test_blk),
+		POLICY_TEST(test_blk_conditions),
+		POLICY_TEST(test_rng),
+		POLICY_TEST(test_balloon),
+		POLICY_TEST(test_mem),
+		POLICY_TEST(test_foreign),
+		POLICY_TEST(test_operands),
+		POLICY_TEST(test_comparisons),
+		POLICY_TEST(test_conditions),
+		POLICY_TEST(test_errors),
+		POLICY_TEST(test_same_rule_twice),
+		POLICY_TEST(test_at_random),
+		POLICY_TEST(test_calls),
 	};
 
 	return cmocka_run_group_tests_name("policy", tests, NULL, NULL);

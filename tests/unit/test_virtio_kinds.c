@@ -27,10 +27,12 @@ static int describe_blk(uint32_t flags, uint32_t align, uint32_t queues)
 	return virtio_kind_describe(DEV_KIND_BLK, &config, queues, &spec);
 }
 
-static uint32_t get(uint32_t at, uint32_t size)
+static uint64_t get(uint32_t at, uint32_t size)
 {
 	const uint8_t *p = spec.config + at;
 
+	if (size == 8)
+		return pci_get32(p) | (uint64_t)pci_get32(p + 4) << 32;
 	return size == 1 ? *p : size == 2 ? pci_get16(p) : pci_get32(p);
 }
 
@@ -113,6 +115,36 @@ static void test_others(void **state)
 	assert_true(spec.features == TRANSPORT);
 }
 
+static void test_mem(void **state)
+{
+	union dev_config config = { .mem = { .addr = 5ull << 32,
+					     .region_bytes = 3ull << 30,
+					     .block_bytes = 2u << 20,
+					     .usable_bytes = 1u << 30,
+					     .plugged_bytes = 4u << 20,
+					     .requested_bytes = 6u << 20,
+					     .node = 7 } };
+
+	(void)state;
+	assert_int_equal(virtio_kind_describe(DEV_KIND_MEM, &config, 1, &spec), 0);
+	assert_int_equal(spec.virtio_id, 24);
+	assert_true(spec.features == (TRANSPORT | 3));
+	assert_true(spec.required == (1ull << 32 | 2)); /* UNPLUGGED_INACCESSIBLE */
+	assert_int_equal(spec.config_bytes, 56);
+	assert_int_equal(get(0, 8), 2u << 20);
+	assert_int_equal(get(8, 8), 7);
+	assert_int_equal(get(16, 8), 5ull << 32);
+	assert_int_equal(get(24, 8), 3ull << 30);
+	assert_int_equal(get(32, 8), 1u << 30);
+	assert_int_equal(get(40, 8), 4u << 20);
+	assert_int_equal(get(48, 8), 6u << 20);
+	config.mem.node = 65536;
+	assert_int_equal(virtio_kind_describe(DEV_KIND_MEM, &config, 1, &spec), -EINVAL);
+	config.mem.node = 65535;
+	assert_int_equal(virtio_kind_describe(DEV_KIND_MEM, &config, 1, &spec), 0);
+	assert_int_equal(get(8, 8), 65535);
+}
+
 static void test_balloon(void **state)
 {
 	union dev_config config = { .balloon = { .pages = 0x12345 } };
@@ -167,7 +199,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_blk),        cmocka_unit_test(test_blk_readonly),
 		cmocka_unit_test(test_blk_direct), cmocka_unit_test(test_others),
-		cmocka_unit_test(test_balloon),    cmocka_unit_test(test_queues),
+		cmocka_unit_test(test_mem),        cmocka_unit_test(test_balloon),
+		cmocka_unit_test(test_queues),
 	};
 
 	return cmocka_run_group_tests_name("virtio_kinds", tests, NULL, NULL);

@@ -128,15 +128,18 @@ static void test_features(void **state)
 	const struct {
 		uint64_t features;
 		bool good;
+		uint64_t required; /* of what the device cannot do without */
 	} cases[] = {
-		{ all, true },
-		{ v1, true },
-		{ 0, false },
-		{ all & ~v1, false },
-		{ all | 1, false },
-		{ all | 1ull << 63, false },
-		{ all | 1ull << 33, false },
-		{ UINT64_MAX, false },
+		{ v1 | 0x40, false, 0x200 },
+		{ v1 | 0x240, true, 0x200 },
+		{ all, true, 0 },
+		{ v1, true, 0 },
+		{ 0, false, 0 },
+		{ all & ~v1, false, 0 },
+		{ all | 1, false, 0 },
+		{ all | 1ull << 63, false, 0 },
+		{ all | 1ull << 33, false, 0 },
+		{ UINT64_MAX, false, 0 },
 	};
 
 	(void)state;
@@ -144,6 +147,7 @@ static void test_features(void **state)
 		driver_put(&drv, DRIVER_STATUS, 1, 0);
 		driver_put(&drv, DRIVER_STATUS, 1, 1);
 		driver_put(&drv, DRIVER_STATUS, 1, 3);
+		rig.dev->spec.required = cases[i].required;
 		driver_accept(&drv, cases[i].features);
 		driver_put(&drv, DRIVER_STATUS, 1, DRIVER_READY);
 		assert_int_equal(driver_status(&drv), cases[i].good ? DRIVER_READY : 3);
@@ -530,6 +534,12 @@ static void test_config_changed(void **state)
 	assert_int_equal(driver_get(&drv, DRIVER_GENERATION, 1), generation + 2);
 	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050609);
 	assert_int_equal(bus_read(rig.mmio, drv.isr, 4), 2);
+	assert_int_equal(fake_delivered(&rig.machine, DRIVER_DATA(0)), 1);
+	config[0] = 1; /* the same without a word */
+	virtio_pci_config_set(rig.dev, 0, config, 1);
+	assert_int_equal(driver_get(&drv, DRIVER_GENERATION, 1), generation + 3);
+	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050601);
+	assert_int_equal(bus_read(rig.mmio, drv.isr, 4), 0);
 	assert_int_equal(fake_delivered(&rig.machine, DRIVER_DATA(0)), 1);
 }
 

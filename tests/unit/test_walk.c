@@ -93,7 +93,7 @@ static void test_while_parking(void **state)
 /* ---- breadth first ---- */
 
 #define SITUATIONS (1u << 17)
-#define RUNS 40000    /* of each search, unless WALK_RUNS says more */
+#define RUNS 60000    /* of each search, unless WALK_RUNS says more */
 #define LEAVING_MAX 2 /* generations on their way out, beyond which nothing new is to be seen */
 
 struct situation {
@@ -127,7 +127,8 @@ static uint64_t digest_box(uint64_t d, const struct box *box)
 				  (box->on_listener.fd < 0) << 2 | box->deadline.armed << 3 |
 				  box->look.armed << 4 | box->look_parked << 5 | box->canary << 6 |
 				  box->parked << 7 | (box->listener < 0) << 8 |
-				  box->errands.synced << 9 | box->errands.answer.armed << 10);
+				  box->errands.synced << 9 | box->errands.answer.armed << 10 |
+				  box->ask.waits << 11 | box->ask.due.armed << 12);
 	return d;
 }
 

@@ -287,6 +287,7 @@ static struct device_cell seen_device_table(enum device_state state, enum device
 
 #define box_table seen_box_table
 #define device_table seen_device_table
+#include "core/box/ask.c"
 #include "core/box/birth.c"
 #include "core/box/box.c"
 #include "core/box/budget.c"

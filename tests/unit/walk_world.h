@@ -20,10 +20,11 @@ static struct world {
 	struct device *dev;
 	struct replace_request requests[REQUESTS];
 	bool asked[REQUESTS];
-	bool driver;            /* the guest set DRIVER_OK and did not reset */
-	bool resets;            /* a reset was asked for and not reported done */
-	bool starts;            /* a start was asked for and not reported done */
-	bool failed;            /* NEEDS_RESET since then */
+	bool driver; /* the guest set DRIVER_OK and did not reset */
+	bool resets; /* a reset was asked for and not reported done */
+	bool starts; /* a start was asked for and not reported done */
+	bool failed; /* NEEDS_RESET since then */
+	struct device_question questions[DEVICE_LANES_MAX]; /* by lane, the last */
 	struct epoch_wait move; /* of the last change of the memory map */
 	char who[DEVICE_ID_MAX + 1];
 	bool looked; /* for it, and nothing has happened since */
@@ -57,6 +58,16 @@ static void hook_replaced(void *ctx, const struct replacement *r)
 	(void)ctx;
 	WALK_CHECK(r->to > r->from && r->fence != FENCE_NONE && r->fence < FENCE_COUNT);
 	WALK_CHECK(!r->carried || (r->planned && r->fence == FENCE_PARKED));
+}
+
+/* Answered there and then, or later, or never. */
+static void hook_asked(void *ctx, const struct device_question *question)
+{
+	(void)ctx;
+	WALK_CHECK(world.dev->active != NULL && question->generation == world.dev->active->number);
+	world.questions[question->lane] = *question;
+	if (pick_rarely(2, 3) == 0)
+		WALK_CHECK(device_answer_question(world.dev, question, 0) == 0);
 }
 
 /* Done for one that serves, and nobody else has the rings; what is fenced has no say any more. */
@@ -96,14 +107,15 @@ static void world_open(uint32_t lanes, uint32_t faults)
 	kernel.clock_ns = NS_PER_S;
 	world.spawner = (struct spawner){ .socket = fd_new(0), .pid = 1 };
 	world.hooks = (struct device_hooks){ hook_started,  hook_reset_done, hook_needs_reset,
-					     hook_replaced, hook_release,    hook_stat };
+					     hook_replaced, hook_release,    hook_stat,
+					     hook_asked };
 	world.sup.loop = &world.loop;
 	world.sup.spawner = &world.spawner;
 	world.sup.on_spawner = (struct loop_source){ supervisor_on_spawner, world.spawner.socket };
 	pthread_mutex_init(&world.sup.lock, NULL);
 	cond_init(&world.sup.changed);
 	const struct device_spec spec = { .id = "walk",
-					  .kind = DEV_KIND_BLK,
+					  .kind = DEV_KIND_MEM, /* which asks, too */
 					  .queues = lanes,
 					  .lanes = lanes,
 					  .guest_memory = true,
@@ -169,7 +181,8 @@ static void env_spawner_dies(void)
 static void env_report(struct box *box, uint32_t type)
 {
 	const bool odd = (type == REPORT_HALF || type == REPORT_PARKED || type == REPORT_BROKEN ||
-			  type == REPORT_FAILED || type == REPORT_RELEASE || type == REPORT_STAT) &&
+			  type == REPORT_FAILED || type == REPORT_RELEASE || type == REPORT_STAT ||
+			  type == REPORT_ASK) &&
 			 pick(2) == 1;
 
 	said = (struct box_report){ .type = type };
@@ -185,10 +198,20 @@ static void env_report(struct box *box, uint32_t type)
 	box->on_control.ready(&box->on_control, EPOLLIN);
 }
 
+static void env_answer(uint32_t lane)
+{
+	const struct device_question *q = &world.questions[lane];
+	const struct generation *gen = world.dev->active;
+	const bool serves = gen != NULL && gen->number == q->generation;
+	const int ret = device_answer_question(world.dev, q, 0);
+
+	WALK_CHECK(ret == 0 ? serves : ret == -ESTALE);
+}
+
 /* One of them, or all others would come less often. */
 static void env_errand(struct box *box)
 {
-	static const uint32_t types[] = { REPORT_RELEASE, REPORT_SYNC, REPORT_STAT };
+	static const uint32_t types[] = { REPORT_RELEASE, REPORT_SYNC, REPORT_STAT, REPORT_ASK };
 
 	env_report(box, types[pick((uint32_t)ARRAY_SIZE(types))]);
 }
@@ -276,6 +299,10 @@ static bool rest_box(struct box *box)
 		return env_listener(box, EPOLLIN), true;
 	if (box->on_control.fd >= 0 && box->state == BOX_SEALING)
 		return env_report(box, REPORT_SEALED), true;
+	if (box->ask.due.armed)
+		return env_fire(&box->ask.due), true;
+	if (box->ask.waits && is_heard(box))
+		return env_answer(box->lane), true;
 	if (box->on_control.fd >= 0 && box->state == BOX_STARTING)
 		return env_report(box, REPORT_ACTIVATED), true;
 	if (box->on_control.fd >= 0 && box->state == BOX_QUIESCING)
@@ -370,6 +397,8 @@ static void offer_box(struct turn *t, struct box *box)
 	OFFER(box->on_pidfd.fd >= 0, env_exit(box));
 	OFFER(box->deadline.armed, env_fire(&box->deadline));
 	OFFER(box->look.armed, env_fire(&box->look));
+	OFFER(box->ask.due.armed, env_fire(&box->ask.due));
+	OFFER(box->ask.waits, env_answer(box->lane));
 	OFFER(box->errands.answer.armed, env_fire(&box->errands.answer));
 }
 

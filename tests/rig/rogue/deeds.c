@@ -69,7 +69,13 @@ static uint8_t *wild_place(struct player *p)
 
 static void deed_report(struct player *p)
 {
-	rogue_report(p->r, 1 + (uint32_t)dice_below(p, REPORT_TYPE_END - 1),
+	static const uint32_t types[] = {
+#define DEED_TYPE(NAME, number, text) REPORT_##NAME,
+		REPORT_TYPES(DEED_TYPE)
+#undef DEED_TYPE
+	};
+
+	rogue_report(p->r, types[dice_below(p, sizeof(types) / sizeof(types[0]))],
 		     (uint32_t)dice_number(p), dice_number(p));
 }
 
