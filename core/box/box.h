@@ -37,6 +37,7 @@ struct box_memory {
 	int fds[MEM_REGIONS_MAX];          /* memfd of each region; borrowed */
 	uint64_t offsets[MEM_REGIONS_MAX]; /* where the region begins in it */
 	uint64_t page_bytes[MEM_REGIONS_MAX];
+	uint64_t slot_bytes[MEM_REGIONS_MAX]; /* KVM has it in memory slots of so many; 0: in one */
 };
 
 /* Why a generation was replaced: NAME, name as the API shows it. */

@@ -24,7 +24,7 @@ struct acpi_range {
 	bool hotplug;  /* not there at boot */
 };
 
-#define ACPI_RANGES_MAX (2 + LAYOUT_NODES_MAX) /* boot RAM, the window's shares */
+#define ACPI_RANGES_MAX (2 + 2 * LAYOUT_NODES_MAX) /* boot RAM, the window's shares, reserves */
 
 struct acpi_config {
 	uint32_t cpus; /* 1 .. LAYOUT_CPUS_MAX; all in domain 0 */

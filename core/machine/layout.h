@@ -57,7 +57,8 @@
 
 /* Slots for DIMMs.  dsdt.asl has as many devices. */
 #define LAYOUT_DIMMS_MAX 64
-#define LAYOUT_NODES_MAX 8 /* proximity domains that a guest can be told of */
+#define LAYOUT_NODES_MAX 8     /* proximity domains that a guest can be told of */
+#define LAYOUT_SLICES_MAX 1024 /* KVM's memory slots of all reserves (memmap.h) */
 
 /* Offsets from LAYOUT_PORT_DIMM.  All but the first are of the slot that is selected. */
 #define DIMM_REG_SELECT 0x00

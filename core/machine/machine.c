@@ -43,19 +43,43 @@ static int create_buses(struct machine *m, const char **what)
 	return ret;
 }
 
+static struct mem_window_config window_config(const struct machine *m)
+{
+	return (struct mem_window_config){ .boot_bytes = m->config.memory.bytes,
+					   .max_bytes = m->config.room.max_bytes,
+					   .slots = m->config.room.slots,
+					   .phys_bits = m->vm.phys_bits };
+}
+
 static int create_window(struct machine *m, const char **what)
 {
-	const struct machine_room *room = &m->config.room;
-	const struct mem_window_config config = { .boot_bytes = m->config.memory.bytes,
-						  .max_bytes = room->max_bytes,
-						  .slots = room->slots,
-						  .phys_bits = m->vm.phys_bits };
+	const struct mem_window_config config = window_config(m);
 
-	if (room->max_bytes == 0)
-		return 0;
 	*what = "memory: the guest can have 8 NUMA nodes at most";
-	return room->nodes > LAYOUT_NODES_MAX ? -EINVAL
-					      : mem_window_make(&m->window, &config, what);
+	if (m->config.room.nodes > LAYOUT_NODES_MAX)
+		return -EINVAL;
+	return config.max_bytes == 0 ? 0 : mem_window_make(&m->window, &config, what);
+}
+
+/* Behind the window. */
+static int create_reserves(struct machine *m, const char **what)
+{
+	const struct mem_window_config window = window_config(m);
+	uint64_t end = m->window.end;
+	int ret = 0;
+
+	for (uint32_t i = 0; i < m->config.reserve_count && ret == 0; i++) {
+		const struct machine_reserve *r = &m->config.reserves[i];
+		struct memmap_config config = m->config.memory;
+		uint64_t gpa = 0;
+
+		config.bytes = r->bytes;
+		ret = mem_window_reserve(&window, r->bytes, memmap_page_bytes(config.pages), &end,
+					 &gpa, what);
+		if (ret == 0)
+			ret = memmap_add_reserve(&m->memory, &config, gpa, r->slot_bytes, what);
+	}
+	return ret;
 }
 
 static int create_rest(struct machine *m, const char **what)
@@ -66,6 +90,8 @@ static int create_rest(struct machine *m, const char **what)
 	ret = create_window(m, what);
 	if (ret == 0)
 		ret = memmap_create(&m->memory, &m->config.memory, what);
+	if (ret == 0)
+		ret = create_reserves(m, what);
 	if (ret != 0)
 		return ret;
 	ret = vm_set_memory(&m->vm, &m->memory.epoch);
@@ -138,6 +164,15 @@ static void add_shares(struct acpi_config *acpi, const struct machine *m)
 	}
 }
 
+static void add_reserves(struct acpi_config *acpi, const struct machine *m)
+{
+	for (uint32_t i = 0; i < m->memory.reserve_count; i++)
+		add_range(acpi, (struct acpi_range){ .gpa = m->memory.reserves[i].gpa,
+						     .bytes = m->memory.reserves[i].bytes,
+						     .node = m->config.reserves[i].node,
+						     .hotplug = true });
+}
+
 /* Boot RAM is domain 0's. */
 static struct acpi_config acpi_config(const struct machine *m)
 {
@@ -146,13 +181,15 @@ static struct acpi_config acpi_config(const struct machine *m)
 	struct acpi_config acpi = { .cpus = m->config.cpus };
 
 	_Static_assert(LAYOUT_NODES_MAX == 8, "said in a message");
-	if (m->window.end == 0)
+	if (m->window.end == 0 && m->memory.reserve_count == 0)
 		return acpi;
 	add_range(&acpi, (struct acpi_range){ .bytes = low });
 	if (bytes > low)
 		add_range(&acpi,
 			  (struct acpi_range){ .gpa = LAYOUT_RAM_HIGH, .bytes = bytes - low });
-	add_shares(&acpi, m);
+	if (m->window.end != 0)
+		add_shares(&acpi, m);
+	add_reserves(&acpi, m);
 	return acpi;
 }
 

@@ -27,13 +27,21 @@
 struct machine_room {
 	uint64_t max_bytes; /* the most in all, with what it boots with */
 	uint32_t slots;     /* see mem_window.h */
-	uint32_t
-		nodes; /* proximity domains that the guest is told of, 0: one; up to LAYOUT_NODES_MAX */
+	uint32_t nodes;     /* proximity domains that the guest is told of, 0: one */
+};
+
+/* Memory of which the guest gets and gives back parts by itself (virtio-mem), a reserve of memmap.h. */
+struct machine_reserve {
+	uint64_t bytes;
+	uint64_t slot_bytes;
+	uint32_t node; /* proximity domain */
 };
 
 struct machine_config {
 	struct memmap_config memory; /* phys_bits is filled in: what KVM can do */
 	struct machine_room room;
+	struct machine_reserve reserves[LAYOUT_NODES_MAX]; /* memory's pages and node */
+	uint32_t reserve_count;
 	uint32_t cpus;
 	struct acpi_memory_hooks dimms; /* what the guest says of its DIMMs; may be all NULL */
 	/* The guest has ended: once until the next machine_load(), from a vCPU thread; must not wait

@@ -45,6 +45,12 @@ static uint64_t boot_end(uint64_t bytes)
 					   : LAYOUT_RAM_HIGH + (bytes - LAYOUT_RAM_LOW_END);
 }
 
+/* The guest's memory block. */
+static uint64_t block_of(uint64_t boot_bytes)
+{
+	return boot_end(boot_bytes) >= BLOCK_LARGE_FROM ? BLOCK_LARGE : BLOCK_SMALL;
+}
+
 static int check_config(const struct mem_window_config *config, uint64_t block, const char **what)
 {
 	if (config->phys_bits < PHYS_BITS_MIN || config->phys_bits > PHYS_BITS_MAX)
@@ -72,8 +78,7 @@ static int check_config(const struct mem_window_config *config, uint64_t block, 
 int mem_window_make(struct mem_window *window, const struct mem_window_config *config,
 		    const char **what)
 {
-	const uint64_t block =
-		boot_end(config->boot_bytes) >= BLOCK_LARGE_FROM ? BLOCK_LARGE : BLOCK_SMALL;
+	const uint64_t block = block_of(config->boot_bytes);
 	const uint64_t align = greater(GIB, block);
 	int ret;
 
@@ -139,4 +144,18 @@ int mem_window_place(const struct mem_window *window, const struct mem_region *r
 		at = round_up(behind, align);
 	}
 	return fail(what, "memory: no gap of that size is left in the range for it", -ENOSPC);
+}
+
+int mem_window_reserve(const struct mem_window_config *config, uint64_t bytes, uint64_t page_bytes,
+		       uint64_t *end, uint64_t *gpa, const char **what)
+{
+	const uint64_t align = greater(greater(GIB, block_of(config->boot_bytes)), page_bytes);
+	const uint64_t at = round_up(greater(*end, boot_end(config->boot_bytes)), align);
+	const uint64_t limit = 1ull << config->phys_bits;
+
+	if (at > limit || bytes > limit - at)
+		return fail(what, "hotplug-memory: more than this CPU can address", -EINVAL);
+	*gpa = at;
+	*end = at + bytes;
+	return 0;
 }

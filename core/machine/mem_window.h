@@ -41,4 +41,10 @@ int mem_window_place(const struct mem_window *window, const struct mem_region *r
 		     uint32_t count, uint64_t bytes, uint64_t page_bytes, uint64_t *gpa,
 		     const char **what);
 
+/* Where a range of `bytes` goes that is never taken away, behind boot RAM and *end, which becomes its end
+ * (0: nothing yet).  It is aligned as a window is, and to page_bytes.  0; -EINVAL: the CPU has no such
+ * addresses, with *what as above. */
+int mem_window_reserve(const struct mem_window_config *config, uint64_t bytes, uint64_t page_bytes,
+		       uint64_t *end, uint64_t *gpa, const char **what);
+
 #endif

@@ -144,7 +144,7 @@ static int make_memfd(const struct mem_kind *kind, uint64_t bytes, int *out)
 }
 
 /* Takes more address space than needed and gives back what lies around the aligned part. */
-static int map_aligned(int fd, uint64_t bytes, uint64_t align, uint64_t *addr)
+static int map_aligned(int fd, uint64_t bytes, uint64_t align, int flags, uint64_t *addr)
 {
 	uint8_t *raw = mmap(NULL, bytes + align, PROT_NONE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -154,7 +154,8 @@ static int map_aligned(int fd, uint64_t bytes, uint64_t align, uint64_t *addr)
 	const uint64_t before = -(uint64_t)(uintptr_t)raw & (align - 1);
 	uint8_t *at = raw + before;
 
-	if (mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+	if (mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | flags, fd, 0) ==
+	    MAP_FAILED) {
 		int ret = -errno;
 
 		munmap(raw, bytes + align);
@@ -189,14 +190,20 @@ static int populate(void *at, uint64_t bytes)
 
 static int prepare(const struct memmap_config *config, void *at, uint64_t bytes, const char **what)
 {
-	const struct mem_kind *kind = &kinds[config->pages];
-
 	if (madvise(at, bytes, MADV_DONTDUMP) != 0 || madvise(at, bytes, MADV_DONTFORK) != 0)
 		return fail(what, "memory: madvise", -errno);
 	if (config->pages == MEM_PAGES_THP)
 		(void)madvise(at, bytes, MADV_HUGEPAGE); /* warn_without_thp() has said so */
 	if (config->node >= 0 && bind_node(at, bytes, config->node) != 0)
 		return fail(what, "memory: no such NUMA node, or it has no memory", -ENOTSUP);
+	return 0;
+}
+
+/* Pages that are to be there at once. */
+static int fault_in(const struct memmap_config *config, void *at, uint64_t bytes, const char **what)
+{
+	const struct mem_kind *kind = &kinds[config->pages];
+
 	if ((config->prealloc || (kind->huge && config->node >= 0)) && populate(at, bytes) != 0)
 		return fail(what, kind->none, -ENOMEM);
 	return 0;
@@ -204,28 +211,29 @@ static int prepare(const struct memmap_config *config, void *at, uint64_t bytes,
 
 /* ---- epochs ---- */
 
+static void move_place(struct box_memory *epoch, uint32_t to, uint32_t from)
+{
+	epoch->map.regions[to] = epoch->map.regions[from];
+	epoch->fds[to] = epoch->fds[from];
+	epoch->offsets[to] = epoch->offsets[from];
+	epoch->page_bytes[to] = epoch->page_bytes[from];
+	epoch->slot_bytes[to] = epoch->slot_bytes[from];
+}
+
 /* Opens a place in all tables for a region at gpa. */
 static uint32_t open_place(struct box_memory *epoch, uint64_t gpa)
 {
 	uint32_t i = epoch->map.count++;
 
-	for (; i > 0 && epoch->map.regions[i - 1].gpa > gpa; i--) {
-		epoch->map.regions[i] = epoch->map.regions[i - 1];
-		epoch->fds[i] = epoch->fds[i - 1];
-		epoch->offsets[i] = epoch->offsets[i - 1];
-		epoch->page_bytes[i] = epoch->page_bytes[i - 1];
-	}
+	for (; i > 0 && epoch->map.regions[i - 1].gpa > gpa; i--)
+		move_place(epoch, i, i - 1);
 	return i;
 }
 
 static void close_place(struct box_memory *epoch, uint32_t i)
 {
-	for (epoch->map.count--; i < epoch->map.count; i++) {
-		epoch->map.regions[i] = epoch->map.regions[i + 1];
-		epoch->fds[i] = epoch->fds[i + 1];
-		epoch->offsets[i] = epoch->offsets[i + 1];
-		epoch->page_bytes[i] = epoch->page_bytes[i + 1];
-	}
+	for (epoch->map.count--; i < epoch->map.count; i++)
+		move_place(epoch, i, i + 1);
 }
 
 static uint32_t find_place(const struct box_memory *epoch, uint64_t gpa)
@@ -247,33 +255,44 @@ int memmap_take(const struct box_memory *over, uint64_t gpa)
 	return over->fds[i];
 }
 
-/* A new region in `epoch`, which is as it was when this fails. */
-static int add_region(struct box_memory *epoch, const struct memmap_config *config, uint64_t gpa,
-		      uint64_t bytes, const char **what)
+/* A memfd and where it is mapped; flags of mmap(). */
+static int make_memory(enum mem_pages pages, uint64_t bytes, int flags, int *fd, uint64_t *addr,
+		       const char **what)
 {
-	const struct mem_kind *kind = &kinds[config->pages];
+	const struct mem_kind *kind = &kinds[pages];
 	const uint64_t align = kind->bytes > ALIGN_LEAST ? kind->bytes : ALIGN_LEAST;
-	struct mem_region region = { .gpa = gpa, .bytes = bytes };
-	int fd = -1;
-	int ret = make_memfd(kind, bytes, &fd);
+	int ret = make_memfd(kind, bytes, fd);
 
 	if (ret != 0)
 		return fail(what,
 			    kind->huge ? "memory: this kernel has no huge pages of that size"
 				       : "memory: memfd_create",
 			    kind->huge ? -ENOTSUP : ret);
-	ret = map_aligned(fd, bytes, align, &region.addr);
-	if (ret != 0) {
-		close(fd);
-		return fail(what, kind->none, -ENOMEM);
-	}
+	if (map_aligned(*fd, bytes, align, flags, addr) == 0)
+		return 0;
+	close(*fd);
+	return fail(what, kind->none, -ENOMEM);
+}
+
+/* A new region in `epoch`, which is as it was when this fails. */
+static int add_region(struct box_memory *epoch, const struct memmap_config *config, uint64_t gpa,
+		      uint64_t bytes, const char **what)
+{
+	struct mem_region region = { .gpa = gpa, .bytes = bytes };
+	int fd = -1, ret;
+
+	ret = make_memory(config->pages, bytes, 0, &fd, &region.addr, what);
+	if (ret != 0)
+		return ret;
 	const uint32_t i = open_place(epoch, gpa);
 
 	epoch->map.regions[i] = region;
 	epoch->fds[i] = fd;
-	epoch->offsets[i] = 0;
-	epoch->page_bytes[i] = kind->bytes;
+	epoch->offsets[i] = epoch->slot_bytes[i] = 0;
+	epoch->page_bytes[i] = kinds[config->pages].bytes;
 	ret = prepare(config, (void *)(uintptr_t)region.addr, bytes, what);
+	if (ret == 0)
+		ret = fault_in(config, (void *)(uintptr_t)region.addr, bytes, what);
 	if (ret != 0) {
 		close(memmap_take(epoch, gpa));
 		close_place(epoch, i);
@@ -310,8 +329,15 @@ void memmap_destroy(struct memmap *mm)
 	struct box_memory *epoch = &mm->epoch;
 
 	while (epoch->map.count) {
-		close(memmap_take(epoch, epoch->map.regions[0].gpa));
+		if (epoch->slot_bytes[0] == 0)
+			close(memmap_take(epoch, epoch->map.regions[0].gpa));
 		close_place(epoch, 0);
+	}
+	while (mm->reserve_count) {
+		struct memmap_reserve *r = &mm->reserves[--mm->reserve_count];
+
+		munmap((void *)(uintptr_t)r->addr, r->bytes);
+		cc_close(&r->fd);
 	}
 	mm->boot.count = 0;
 }
@@ -343,6 +369,71 @@ int memmap_plan_remove(struct memmap *mm, uint64_t gpa, struct box_memory *next)
 	next->map.epoch = ++mm->last;
 	close_place(next, i);
 	return 0;
+}
+
+int memmap_add_reserve(struct memmap *mm, const struct memmap_config *config, uint64_t gpa,
+		       uint64_t slot_bytes, const char **what)
+{
+	struct memmap_reserve *r = &mm->reserves[mm->reserve_count];
+	int ret;
+
+	CHECK(mm->reserve_count < LAYOUT_NODES_MAX);
+	CHECK(slot_bytes != 0 && config->bytes != 0 && config->bytes % slot_bytes == 0);
+	CHECK(slot_bytes % kinds[config->pages].bytes == 0 &&
+	      gpa % kinds[config->pages].bytes == 0);
+	*r = (struct memmap_reserve){ .gpa = gpa,
+				      .bytes = config->bytes,
+				      .page_bytes = kinds[config->pages].bytes,
+				      .slot_bytes = slot_bytes,
+				      .fd = -1 };
+	ret = make_memory(config->pages, r->bytes, MAP_NORESERVE, &r->fd, &r->addr, what);
+	if (ret != 0)
+		return ret;
+	mm->reserve_count++;
+	return prepare(config, (void *)(uintptr_t)r->addr, r->bytes, what);
+}
+
+int memmap_plan_reserve(struct memmap *mm, uint32_t reserve, uint64_t bytes,
+			struct box_memory *next)
+{
+	const struct memmap_reserve *r = &mm->reserves[reserve];
+	uint32_t i = find_place(&mm->epoch, r->gpa);
+
+	CHECK(reserve < mm->reserve_count && bytes <= r->bytes && bytes % r->slot_bytes == 0);
+	if (i == mm->epoch.map.count && bytes != 0 && i == MEM_REGIONS_MAX)
+		return -ENOSPC;
+	*next = mm->epoch;
+	next->map.epoch = ++mm->last;
+	if (i < mm->epoch.map.count)
+		close_place(next, i);
+	if (bytes == 0)
+		return 0;
+	i = open_place(next, r->gpa);
+	next->map.regions[i] =
+		(struct mem_region){ .gpa = r->gpa, .bytes = bytes, .addr = r->addr };
+	next->fds[i] = r->fd;
+	next->offsets[i] = 0;
+	next->page_bytes[i] = r->page_bytes;
+	next->slot_bytes[i] = r->slot_bytes;
+	return 0;
+}
+
+/* By taking it: the kernel reserves huge pages with the mapping. */
+int memmap_check_free(enum mem_pages pages, uint64_t bytes, const char **what)
+{
+	const uint64_t page = kinds[pages].bytes;
+	uint64_t addr = 0;
+	int ret, fd = -1;
+
+	if (!kinds[pages].huge)
+		return 0;
+	bytes += -bytes % page;
+	ret = make_memory(pages, bytes, 0, &fd, &addr, what);
+	if (ret == 0) {
+		munmap((void *)(uintptr_t)addr, bytes);
+		close(fd);
+	}
+	return ret;
 }
 
 void memmap_accept(struct memmap *mm, const struct box_memory *next)

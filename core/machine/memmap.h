@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "core/box/box.h"
+#include "core/machine/layout.h"
 
 /* NAME, word on the command line. */
 #define MEM_PAGES(X)                                                                               \
@@ -33,11 +34,23 @@ struct memmap_config {
 	uint8_t phys_bits; /* MAXPHYADDR that the guest sees */
 };
 
+/* Memory of which an epoch has the first so many bytes: a memfd as large as it may ever become, mapped
+ * here as a whole.  Nothing of it is taken from the host before it is touched, huge pages neither. */
+struct memmap_reserve {
+	uint64_t gpa, bytes;
+	uint64_t addr; /* here */
+	uint64_t page_bytes;
+	uint64_t slot_bytes; /* an epoch has a multiple of it */
+	int fd;
+};
+
 struct memmap {
 	struct mem_map boot; /* what the machine starts with; never changes */
 	struct box_memory
 		epoch; /* the current one: of the thread that changes it, see hotplug/memory.h */
 	uint32_t last; /* number that was given to an epoch */
+	struct memmap_reserve reserves[LAYOUT_NODES_MAX];
+	uint32_t reserve_count;
 };
 
 /* Makes boot RAM: one region below the device hole and, if it does not fit, one from 4 GiB on.
@@ -54,6 +67,18 @@ int memmap_plan_add(struct memmap *mm, const struct memmap_config *config, uint6
 		    struct box_memory *next, const char **what);
 /* The same without the region that begins at gpa. 0 or -ENOENT. */
 int memmap_plan_remove(struct memmap *mm, uint64_t gpa, struct box_memory *next);
+/* Makes a reserve, whose index is how many there were; no epoch has anything of it yet.  bytes is a multiple
+ * of slot_bytes, and that and gpa of the page kind; prealloc and phys_bits do not count.  As
+ * memmap_create(). */
+int memmap_add_reserve(struct memmap *mm, const struct memmap_config *config, uint64_t gpa,
+		       uint64_t slot_bytes, const char **what);
+/* The next epoch, in *next: the current one, but that it has the first `bytes` of the reserve, a multiple of
+ * slot_bytes; 0: nothing. 0; -ENOSPC: no more regions. */
+int memmap_plan_reserve(struct memmap *mm, uint32_t reserve, uint64_t bytes,
+			struct box_memory *next);
+/* Whether the host could give so many bytes just now. 0, also where it cannot be known (small pages are
+ * overcommitted); -ENOMEM with *what. */
+int memmap_check_free(enum mem_pages pages, uint64_t bytes, const char **what);
 /* It is the current one from now on. */
 void memmap_accept(struct memmap *mm, const struct box_memory *next);
 /* The region at gpa of an epoch that is over, or was never accepted: unmapped here; its memfd, which is the

@@ -230,16 +230,33 @@ int vm_reset(struct vm *vm)
 	return ret;
 }
 
-static bool slot_holds(const struct vm_slot *slot, const struct mem_region *r)
+/* The slot in which a region has what lies at `at`, an offset. */
+static struct vm_slot slot_of(const struct box_memory *epoch, uint32_t region, uint64_t at)
 {
-	return slot->gpa == r->gpa && slot->bytes == r->bytes && slot->addr == r->addr;
+	const struct mem_region *r = &epoch->map.regions[region];
+	const uint64_t unit = epoch->slot_bytes[region] ? epoch->slot_bytes[region] : r->bytes;
+	const uint64_t begin = at - at % unit;
+	const uint64_t left = r->bytes - begin;
+
+	return (struct vm_slot){ r->gpa + begin, left < unit ? left : unit, r->addr + begin };
+}
+
+static bool slot_is(const struct vm_slot *a, const struct vm_slot *b)
+{
+	return a->gpa == b->gpa && a->bytes == b->bytes && a->addr == b->addr;
 }
 
 static bool epoch_has(const struct box_memory *epoch, const struct vm_slot *slot)
 {
-	for (uint32_t i = 0; i < epoch->map.count; i++)
-		if (slot_holds(slot, &epoch->map.regions[i]))
-			return true;
+	for (uint32_t i = 0; i < epoch->map.count; i++) {
+		const struct mem_region *r = &epoch->map.regions[i];
+
+		if (slot->gpa >= r->gpa && slot->gpa - r->gpa < r->bytes) {
+			const struct vm_slot has = slot_of(epoch, i, slot->gpa - r->gpa);
+
+			return slot_is(slot, &has);
+		}
+	}
 	return false;
 }
 
@@ -257,19 +274,32 @@ static int slot_set(struct vm *vm, uint32_t number, const struct vm_slot *to)
 	return ret;
 }
 
-static int slot_add(struct vm *vm, const struct mem_region *r)
+static int slot_add(struct vm *vm, const struct vm_slot *slot)
 {
-	uint32_t empty = MEM_REGIONS_MAX;
+	uint32_t empty = VM_SLOTS_MAX;
 
-	for (uint32_t i = 0; i < MEM_REGIONS_MAX; i++) {
-		if (slot_holds(&vm->slots[i], r))
+	for (uint32_t i = 0; i < VM_SLOTS_MAX; i++) {
+		if (slot_is(&vm->slots[i], slot))
 			return 0;
-		if (vm->slots[i].bytes == 0 && empty == MEM_REGIONS_MAX)
+		if (vm->slots[i].bytes == 0 && empty == VM_SLOTS_MAX)
 			empty = i;
 	}
 	/* What the epoch lacks has gone before, so there is one. */
-	CHECK(empty < MEM_REGIONS_MAX);
-	return slot_set(vm, empty, &(struct vm_slot){ r->gpa, r->bytes, r->addr });
+	CHECK(empty < VM_SLOTS_MAX);
+	return slot_set(vm, empty, slot);
+}
+
+static int region_add(struct vm *vm, const struct box_memory *epoch, uint32_t region)
+{
+	int ret = 0;
+
+	for (uint64_t at = 0; at < epoch->map.regions[region].bytes && ret == 0;) {
+		const struct vm_slot slot = slot_of(epoch, region, at);
+
+		ret = slot_add(vm, &slot);
+		at += slot.bytes;
+	}
+	return ret;
 }
 
 int vm_set_memory(struct vm *vm, const struct box_memory *epoch)
@@ -277,11 +307,11 @@ int vm_set_memory(struct vm *vm, const struct box_memory *epoch)
 	int ret = 0;
 
 	/* Removals first: a new region may lie where an old one was. */
-	for (uint32_t i = 0; i < MEM_REGIONS_MAX && ret == 0; i++)
+	for (uint32_t i = 0; i < VM_SLOTS_MAX && ret == 0; i++)
 		if (vm->slots[i].bytes && !epoch_has(epoch, &vm->slots[i]))
 			ret = slot_set(vm, i, &(struct vm_slot){ .gpa = vm->slots[i].gpa });
 	for (uint32_t i = 0; i < epoch->map.count && ret == 0; i++)
-		ret = slot_add(vm, &epoch->map.regions[i]);
+		ret = region_add(vm, epoch, i);
 	return ret;
 }
 

@@ -30,12 +30,14 @@ struct vm_slot {
 	uint64_t addr;
 };
 
+#define VM_SLOTS_MAX (MEM_REGIONS_MAX + LAYOUT_SLICES_MAX)
+
 struct vm {
 	int kvm; /* /dev/kvm */
 	int fd;
 	int run_bytes;     /* of a vCPU's kvm_run mapping */
 	uint8_t phys_bits; /* of guest addresses that the CPU and KVM can map */
-	struct vm_slot slots[MEM_REGIONS_MAX];
+	struct vm_slot slots[VM_SLOTS_MAX];
 	struct kvm_irqchip *irqchips;      /* PICs and IOAPIC as they were at creation */
 	pthread_mutex_t lock;              /* msi, and that routes are given to KVM in order */
 	struct vm_msi msi[LAYOUT_GSI_MAX]; /* by GSI; those below LAYOUT_GSI_MSI unused */
@@ -47,8 +49,9 @@ struct vm {
 int vm_create(struct vm *vm, const char **what);
 void vm_destroy(struct vm *vm);
 
-/* Makes KVM's memory slots those of the epoch: regions that it has already stay as they are, those
- * that the epoch lacks go, new ones come; vCPUs may run.  On error some of this was done: the
+/* Makes KVM's memory slots those of the epoch: what it has already stays as it is, what the epoch
+ * lacks goes, what is new comes; vCPUs may run.  A slot cannot be resized without being gone for a
+ * moment, so a region that grows and shrinks has many (box_memory.slot_bytes).  On error some of this was done: the
  * caller goes back by setting the epoch before. */
 int vm_set_memory(struct vm *vm, const struct box_memory *epoch);
 

@@ -79,12 +79,14 @@ static void seal_check(const struct launch_record *l, enum seal_layer layer, lon
 
 /*
  * Mappings.  Should: map exactly what the record lists, where it says.  Mustn't: replace a mapping
- * (MAP_FIXED_NOREPLACE), touch a page (the cost must not depend on guest size).
+ * (MAP_FIXED_NOREPLACE), touch a page (the cost must not depend on guest size), reserve one of the host's
+ * huge pages (MAP_NORESERVE): which are to be had is the VMM's to decide.
  */
 static void map_at(const struct launch_record *l, uint64_t addr, uint64_t bytes, int fd,
 		   uint64_t off)
 {
-	const int flags = MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+	const int flags = MAP_FIXED_NOREPLACE |
+			  (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED | MAP_NORESERVE);
 	const long ret = sys_call6(__NR_mmap, (long)addr, (long)bytes, PROT_READ | PROT_WRITE,
 				   flags, fd, (long)off);
 
