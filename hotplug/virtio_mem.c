@@ -33,6 +33,14 @@ static bool is_whole(const struct vmem *v, uint64_t bytes)
 	return bytes % v->spec.block_bytes == 0;
 }
 
+/* What has to be mapped so that so much is. */
+static uint64_t to_slots(const struct vmem *v, uint64_t bytes)
+{
+	const uint64_t over = bytes % v->spec.slot_bytes;
+
+	return over != 0 ? bytes - over + v->spec.slot_bytes : bytes;
+}
+
 static struct vmem_range to_range(const struct vmem *v, struct blocks b)
 {
 	return (struct vmem_range){ v->spec.addr + b.first * v->spec.block_bytes,
@@ -47,8 +55,10 @@ static const char *spec_fault(const struct vmem_spec *s)
 		return "block_size: not a power of two of at least 2 MiB";
 	if (s->block_bytes % s->page_bytes != 0)
 		return "block_size: less than a page of the memory";
-	if (s->region_bytes == 0 || s->region_bytes % s->block_bytes != 0)
-		return "region size: not a multiple of block_size";
+	if (s->slot_bytes == 0 || s->slot_bytes % s->block_bytes != 0)
+		return "slot_size: not a multiple of block_size";
+	if (s->region_bytes == 0 || s->region_bytes % s->slot_bytes != 0)
+		return "region size: not a multiple of slot_size";
 	if (s->region_bytes > VMEM_REGION_MAX)
 		return "region size: more than 64 TiB";
 	if (s->addr % s->block_bytes != 0)
@@ -198,7 +208,7 @@ struct vmem_next vmem_before(const struct vmem *v, uint64_t requested)
 
 	if (requested <= v->plugged_bytes || usable <= v->mapped_bytes)
 		return (struct vmem_next){ VMEM_NOTHING, 0 };
-	return (struct vmem_next){ VMEM_GROW, usable };
+	return (struct vmem_next){ VMEM_GROW, to_slots(v, usable) };
 }
 
 int vmem_request(struct vmem *v, uint64_t requested)
@@ -218,20 +228,23 @@ int vmem_request(struct vmem *v, uint64_t requested)
 struct vmem_next vmem_next(const struct vmem *v, bool idle)
 {
 	const bool grows = v->plugged_bytes < v->requested_bytes;
-	const uint64_t end = plugged_end(v);
+	const uint64_t end = to_slots(v, plugged_end(v));
 
 	if (grows)
 		return vmem_before(v, v->requested_bytes);
-	if ((v->plugged_bytes == v->requested_bytes || idle) && end < v->mapped_bytes)
+	if (v->unplugged && (v->plugged_bytes == v->requested_bytes || idle) &&
+	    end < v->mapped_bytes)
 		return (struct vmem_next){ VMEM_SHRINK, end };
 	return (struct vmem_next){ VMEM_NOTHING, 0 };
 }
 
 int vmem_mapped(struct vmem *v, uint64_t bytes)
 {
-	if (!is_whole(v, bytes) || bytes > v->spec.region_bytes || bytes < plugged_end(v))
+	if (bytes % v->spec.slot_bytes != 0 || bytes > v->spec.region_bytes ||
+	    bytes < plugged_end(v))
 		return -EINVAL;
 	v->mapped_bytes = bytes;
+	v->unplugged = false;
 	return 0;
 }
 
@@ -261,6 +274,7 @@ static enum mem_response do_plug(struct vmem *v, struct blocks b, struct vmem_re
 		return MEM_BUSY;
 	set_blocks(v, b, true);
 	result->changed = true;
+	result->plugged = to_range(v, b);
 	return MEM_ACK;
 }
 
@@ -271,6 +285,7 @@ static enum mem_response do_unplug(struct vmem *v, struct blocks b, struct vmem_
 	if (v->busy)
 		return MEM_BUSY;
 	set_blocks(v, b, false);
+	v->unplugged = true;
 	result->changed = true;
 	result->punch = to_range(v, b);
 	return MEM_ACK;
@@ -280,6 +295,7 @@ static enum mem_response do_unplug(struct vmem *v, struct blocks b, struct vmem_
 static struct vmem_range unplug_all(struct vmem *v)
 {
 	memset(v->bitmap, 0, (to_blocks(v, v->spec.region_bytes) + 63) / 64 * sizeof(*v->bitmap));
+	v->unplugged |= v->plugged_bytes != 0;
 	v->plugged_bytes = 0;
 	v->usable_bytes = usable_for(v, v->requested_bytes);
 	return (struct vmem_range){ v->spec.addr, v->mapped_bytes };
@@ -331,6 +347,18 @@ void vmem_ask(struct vmem *v, const struct mem_ask *ask, struct vmem_result *res
 	v->answered = true;
 	v->at = ask->at;
 	v->answer = result->answer;
+}
+
+void vmem_take_back(struct vmem *v, struct vmem_result *result)
+{
+	const struct vmem_range *range = &result->plugged;
+	const struct blocks b = { to_blocks(v, range->addr - v->spec.addr),
+				  to_blocks(v, range->bytes) };
+
+	set_blocks(v, b, false);
+	v->unplugged = true;
+	v->answer = mem_answer_value(MEM_BUSY, 0);
+	*result = (struct vmem_result){ .answer = v->answer };
 }
 
 void vmem_forget(struct vmem *v)

@@ -45,6 +45,7 @@ struct vmem_spec {
 	uint64_t region_bytes;
 	uint64_t block_bytes; /* a power of two, at least VMEM_BLOCK_MIN and a page of the region */
 	uint64_t page_bytes;  /* of the region's memory, a power of two */
+	uint64_t slot_bytes;  /* what is mapped is a multiple of it, and it of the block */
 	uint32_t node;        /* ACPI proximity domain */
 };
 
@@ -54,6 +55,7 @@ struct vmem {
 	uint64_t requested_bytes;
 	uint64_t plugged_bytes;
 	uint64_t mapped_bytes;
+	bool unplugged; /* blocks were, since what is mapped was last set */
 	bool busy; /* the owner's: PLUG, UNPLUG and UNPLUG_ALL are answered BUSY while it is set */
 	uint64_t *bitmap; /* a bit a block, set: plugged; owned */
 	bool answered;    /* a request was, since the rings began .. */
@@ -76,15 +78,19 @@ void vmem_free(struct vmem *v);
 /* ---- the guest ---- */
 
 struct vmem_result {
-	uint32_t answer; /* for the device process */
-	bool changed;    /* plugged or usable did: the configuration space does, too */
-	bool repeated;   /* answered before */
+	uint32_t answer;           /* for the device process */
+	bool changed;              /* plugged or usable did: the configuration space does, too */
+	bool repeated;             /* answered before */
+	struct vmem_range plugged; /* just now */
 	struct vmem_range
 		punch; /* unplugged just now: to be given back before the answer is sent */
 };
 
 /* One request.  Never fails: whatever is asked has an answer. */
 void vmem_ask(struct vmem *v, const struct mem_ask *ask, struct vmem_result *result);
+
+/* What was plugged just now cannot be had from the host: it is not, and the answer is BUSY. */
+void vmem_take_back(struct vmem *v, struct vmem_result *result);
 
 /* The driver reset the device, after the fence: rings begin anew, blocks stay as they are (5.15.5.2). */
 void vmem_forget(struct vmem *v);
@@ -113,12 +119,12 @@ struct vmem_next vmem_before(const struct vmem *v, uint64_t requested_bytes);
 /* Sets the requested size; the usable one follows.  The configuration space and its interrupt are the
  * caller's.  0; -EINVAL as vmem_check(); -EAGAIN: vmem_before() was not done. */
 int vmem_request(struct vmem *v, uint64_t requested_bytes);
-/* What is to be done now.  SHRINK: the target is reached, or the guest has more and `idle`, which is the
- * end of the caller's patience; the map keeps what is plugged.  GROW: it has less than is usable, and the
- * guest may plug again. */
+/* What is to be done now.  SHRINK: blocks were unplugged, and the target is reached, or the guest has more
+ * and `idle`, which is the end of the caller's patience; the map keeps what is plugged.  GROW: it has less than
+ * is usable, and the guest may plug again. */
 struct vmem_next vmem_next(const struct vmem *v, bool idle);
 /* So much of the region is mapped by every process that serves: nothing beyond is plugged from here on.
- * 0; -EINVAL: not a multiple of the block, more than the region, or a plugged block lies beyond. */
+ * 0; -EINVAL: not a multiple of the slot, more than the region, or a plugged block lies beyond. */
 int vmem_mapped(struct vmem *v, uint64_t bytes);
 
 /* ---- what is so ---- */

@@ -164,7 +164,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const struct vmem_spec spec = { .addr = ADDR,
 					.region_bytes = take(&in, 2) % 1024 * block,
 					.block_bytes = block,
-					.page_bytes = 4096 };
+					.page_bytes = 4096,
+					.slot_bytes = block };
 	struct vmem v;
 	const char *why;
 

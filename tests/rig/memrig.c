@@ -97,7 +97,8 @@ static int make_truth(struct memrig *m, uint64_t requested)
 	const struct vmem_spec spec = { .addr = MEMRIG_ADDR,
 					.region_bytes = MEMRIG_BLOCKS * MEMRIG_BLOCK,
 					.block_bytes = MEMRIG_BLOCK,
-					.page_bytes = 4096 };
+					.page_bytes = 4096,
+					.slot_bytes = MEMRIG_BLOCK };
 	const char *why;
 	int ret = vmem_init(&m->v, &spec, &why);
 

@@ -26,6 +26,7 @@ static const struct vmem_spec plain = { .addr = ADDR,
 					.region_bytes = BLOCKS * BLOCK,
 					.block_bytes = BLOCK,
 					.page_bytes = 4096,
+					.slot_bytes = BLOCK,
 					.node = 3 };
 
 static int setup(void **state)
@@ -86,18 +87,22 @@ static void test_spec(void **state)
 		struct vmem_spec spec;
 		const char *why;
 	} bad[] = {
-		{ { ADDR, 64 * MIB, 1 * MIB, 4096, 0 }, "block_size: not a power" },
-		{ { ADDR, 64 * MIB, 3 * MIB, 4096, 0 }, "block_size: not a power" },
-		{ { ADDR, 64 * MIB, 0, 4096, 0 }, "block_size: not a power" },
-		{ { ADDR, 64 * MIB, 2 * MIB, 3000, 0 }, "page size" },
-		{ { ADDR, 64 * MIB, 2 * MIB, 0, 0 }, "page size" },
-		{ { ADDR, 4096 * MIB, 2 * MIB, 1024 * MIB, 0 }, "block_size: less" },
-		{ { ADDR, 63 * MIB, 2 * MIB, 4096, 0 }, "region size: not" },
-		{ { ADDR, 0, 2 * MIB, 4096, 0 }, "region size: not" },
-		{ { ADDR, VMEM_REGION_MAX + BLOCK, 2 * MIB, 4096, 0 }, "region size: more" },
-		{ { ADDR + MIB, 64 * MIB, 2 * MIB, 4096, 0 }, "region address: not" },
-		{ { -(32 * MIB), 64 * MIB, 2 * MIB, 4096, 0 }, "region address: beyond" },
-		{ { ADDR, 64 * MIB, 2 * MIB, 4096, 65536 }, "node" },
+		{ { ADDR, 64 * MIB, 1 * MIB, 4096, 2 * MIB, 0 }, "block_size: not a power" },
+		{ { ADDR, 64 * MIB, 3 * MIB, 4096, 2 * MIB, 0 }, "block_size: not a power" },
+		{ { ADDR, 64 * MIB, 0, 4096, 2 * MIB, 0 }, "block_size: not a power" },
+		{ { ADDR, 64 * MIB, 2 * MIB, 3000, 2 * MIB, 0 }, "page size" },
+		{ { ADDR, 64 * MIB, 2 * MIB, 0, 2 * MIB, 0 }, "page size" },
+		{ { ADDR, 4096 * MIB, 2 * MIB, 1024 * MIB, 2 * MIB, 0 }, "block_size: less" },
+		{ { ADDR, 63 * MIB, 2 * MIB, 4096, 2 * MIB, 0 }, "region size: not" },
+		{ { ADDR, 64 * MIB, 2 * MIB, 4096, 0, 0 }, "slot_size: not" },
+		{ { ADDR, 64 * MIB, 4 * MIB, 4096, 6 * MIB, 0 }, "slot_size: not" },
+		{ { ADDR, 96 * MIB, 2 * MIB, 4096, 64 * MIB, 0 }, "region size: not" },
+		{ { ADDR, 0, 2 * MIB, 4096, 2 * MIB, 0 }, "region size: not" },
+		{ { ADDR, VMEM_REGION_MAX + BLOCK, 2 * MIB, 4096, 2 * MIB, 0 },
+		  "region size: more" },
+		{ { ADDR + MIB, 64 * MIB, 2 * MIB, 4096, 2 * MIB, 0 }, "region address: not" },
+		{ { -(32 * MIB), 64 * MIB, 2 * MIB, 4096, 2 * MIB, 0 }, "region address: beyond" },
+		{ { ADDR, 64 * MIB, 2 * MIB, 4096, 2 * MIB, 65536 }, "node" },
 	};
 	const char *why;
 
@@ -351,9 +356,7 @@ static void test_shrink(void **state)
 	(void)state;
 	want(64);
 	expect(ACK, PLUG, 0, 64);
-	next = vmem_next(&v, false);
-	assert_true(next.step == VMEM_SHRINK &&
-		    next.bytes == 64 * BLOCK); /* the extent is not needed */
+	assert_int_equal(vmem_next(&v, false).step, VMEM_NOTHING); /* nothing was unplugged */
 	assert_int_equal(vmem_before(&v, 16 * BLOCK).step, VMEM_NOTHING);
 	want(16);
 	assert_int_equal(vmem_next(&v, false).step, VMEM_NOTHING); /* the guest is at it */
@@ -369,6 +372,46 @@ static void test_shrink(void **state)
 	assert_int_equal(vmem_next(&v, true).step, VMEM_NOTHING);
 	assert_int_equal(vmem_mapped(&v, 40 * BLOCK + 1), -EINVAL);
 	assert_int_equal(vmem_mapped(&v, (BLOCKS + 1) * BLOCK), -EINVAL);
+}
+
+/* What is mapped is whole slots. */
+static void test_slots(void **state)
+{
+	struct vmem_next next;
+
+	(void)state;
+	v.spec.slot_bytes = 64 * BLOCK;
+	next = vmem_before(&v, 10 * BLOCK);
+	assert_true(next.step == VMEM_GROW && next.bytes == 192 * BLOCK); /* of 138 */
+	assert_int_equal(vmem_mapped(&v, 138 * BLOCK), -EINVAL);
+	want(10);
+	expect(ACK, PLUG, 60, 10);
+	want(0);
+	expect(ACK, UNPLUG, 65, 5);
+	next = vmem_next(&v, true);
+	assert_true(next.step == VMEM_SHRINK && next.bytes == 128 * BLOCK);
+	expect(ACK, UNPLUG, 60, 5);
+	next = vmem_next(&v, false);
+	assert_true(next.step == VMEM_SHRINK && next.bytes == 0);
+}
+
+/* What the host does not have is not plugged, whoever asks again. */
+static void test_take_back(void **state)
+{
+	struct vmem_result r;
+
+	(void)state;
+	want(64);
+	r = ask(MEM_PLUG, ADDR + 3 * BLOCK, 4);
+	assert_true(r.changed && r.plugged.addr == ADDR + 3 * BLOCK &&
+		    r.plugged.bytes == 4 * BLOCK);
+	vmem_take_back(&v, &r);
+	assert_int_equal(r.answer, mem_answer_value(MEM_BUSY, 0));
+	assert_false(r.changed);
+	assert_int_equal(v.plugged_bytes, 0);
+	r = ask_at((uint8_t)(at - 1), MEM_PLUG, ADDR + 3 * BLOCK, 4);
+	assert_true(r.repeated && r.answer == mem_answer_value(MEM_BUSY, 0));
+	expect(ACK, PLUG, 3, 4);
 }
 
 /* Less than what is usable is mapped, and the guest plugs elsewhere: it has to wait for an epoch. */
@@ -456,6 +499,8 @@ int main(void)
 		vmem_test(test_grow),
 		vmem_test(test_shrink),
 		vmem_test(test_plug_of_unmapped),
+		vmem_test(test_slots),
+		vmem_test(test_take_back),
 		vmem_test(test_runs),
 		vmem_test(test_space),
 

@@ -16,6 +16,7 @@
 #define BLOCK (2ull << 20)
 #define ADDR (4ull << 30)
 #define BLOCKS 512u
+#define SLOT 4u /* blocks */
 
 static struct vmem v;
 
@@ -24,7 +25,7 @@ static struct {
 	uint32_t usable, requested, mapped, count;
 	uint64_t random;
 	struct mem_ask last;
-	bool answered;
+	bool unplugged, answered;
 	uint32_t answer;
 } m;
 
@@ -41,6 +42,11 @@ static uint32_t model_usable(uint32_t requested)
 	const uint32_t usable = requested == 0 ? 0 : requested + 128;
 
 	return usable < BLOCKS ? usable : BLOCKS;
+}
+
+static uint32_t model_slots(uint32_t blocks)
+{
+	return (blocks + SLOT - 1) / SLOT * SLOT;
 }
 
 static uint32_t model_end(void)
@@ -66,6 +72,7 @@ static void model_set(uint64_t first, uint32_t blocks, bool plugged)
 	for (uint32_t i = 0; i < blocks; i++)
 		m.plugged[first + i] = plugged;
 	m.count += plugged ? blocks : -blocks;
+	m.unplugged |= !plugged;
 }
 
 static uint32_t model_blocks(const struct mem_ask *a)
@@ -102,6 +109,7 @@ static uint32_t model_judge(const struct mem_ask *a)
 	if (v.busy)
 		return MEM_BUSY;
 	memset(m.plugged, 0, sizeof(m.plugged));
+	m.unplugged |= m.count != 0;
 	m.count = 0;
 	m.usable = model_usable(m.requested);
 	return MEM_ACK;
@@ -129,6 +137,13 @@ static void model_ask(void)
 	if (!m.answered)
 		m.answer = model_judge(&a);
 	assert_int_equal(r.answer, m.answer);
+	if (r.plugged.bytes != 0 && draw(8) == 0) {
+		model_set((r.plugged.addr - ADDR) / BLOCK, (uint32_t)(r.plugged.bytes / BLOCK),
+			  false);
+		m.answer = MEM_BUSY;
+		vmem_take_back(&v, &r);
+		assert_int_equal(r.answer, MEM_BUSY);
+	}
 	m.answered = true;
 	m.last = a;
 	for (uint64_t i = 0; i < r.punch.bytes / BLOCK; i++)
@@ -145,9 +160,10 @@ static void model_request(void)
 	assert_int_equal(next.step, grow ? VMEM_GROW : VMEM_NOTHING);
 	assert_int_equal(vmem_request(&v, blocks * BLOCK), grow ? -EAGAIN : 0);
 	if (grow) {
-		assert_int_equal(next.bytes, usable * BLOCK);
+		assert_int_equal(next.bytes, model_slots(usable) * BLOCK);
 		assert_int_equal(vmem_mapped(&v, next.bytes), 0);
-		m.mapped = usable;
+		m.mapped = model_slots(usable);
+		m.unplugged = false;
 		assert_int_equal(vmem_request(&v, blocks * BLOCK), 0);
 	}
 	m.usable = usable;
@@ -159,14 +175,16 @@ static void model_next(void)
 	const bool idle = draw(2) == 0;
 	const struct vmem_next next = vmem_next(&v, idle);
 	const bool grow = m.count < m.requested && m.mapped < m.usable;
-	const bool shrink = (m.count == m.requested || (idle && m.count > m.requested)) &&
-			    model_end() < m.mapped;
+	const uint32_t end = model_slots(model_end());
+	const bool shrink = m.unplugged && end < m.mapped &&
+			    (m.count == m.requested || (idle && m.count > m.requested));
 
 	assert_int_equal(next.step, grow ? VMEM_GROW : shrink ? VMEM_SHRINK : VMEM_NOTHING);
 	if (next.step == VMEM_NOTHING)
 		return;
-	assert_int_equal(next.bytes, (grow ? m.usable : model_end()) * BLOCK);
+	assert_int_equal(next.bytes, (grow ? model_slots(m.usable) : end) * BLOCK);
 	assert_int_equal(vmem_mapped(&v, next.bytes), 0);
+	m.unplugged = false;
 	m.mapped = (uint32_t)(next.bytes / BLOCK);
 }
 
@@ -194,7 +212,8 @@ static void test_model(void **state)
 	const struct vmem_spec spec = { .addr = ADDR,
 					.region_bytes = BLOCKS * BLOCK,
 					.block_bytes = BLOCK,
-					.page_bytes = 4096 };
+					.page_bytes = 4096,
+					.slot_bytes = SLOT * BLOCK };
 	const char *why;
 
 	(void)state;
