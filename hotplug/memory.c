@@ -95,24 +95,31 @@ static void carry_out(struct memory *m, struct dimm *d, bool removal)
 	pthread_mutex_unlock(&m->lock);
 }
 
+/* With the lock held, which is let go of meanwhile. False: there is nothing to do before *at_ns. */
+static bool work(struct memory *m, uint64_t *at_ns)
+{
+	struct dimm *d = due(m);
+
+	if (d == NULL)
+		return reserve_change(m, at_ns);
+	const bool removal = d->state == DIMM_STATE_REMOVING;
+
+	pthread_mutex_unlock(&m->lock);
+	carry_out(m, d, removal);
+	pthread_mutex_lock(&m->lock);
+	return true;
+}
+
 static void *worker(void *arg)
 {
 	struct memory *m = arg;
-	struct dimm *d;
+	uint64_t at_ns;
 
 	confine_thread(CONFINE_MEMORY);
 	pthread_mutex_lock(&m->lock);
 	while (!m->ending) {
-		d = due(m);
-		if (d == NULL) {
-			pthread_cond_wait(&m->changed, &m->lock);
-			continue;
-		}
-		const bool removal = d->state == DIMM_STATE_REMOVING;
-
-		pthread_mutex_unlock(&m->lock);
-		carry_out(m, d, removal);
-		pthread_mutex_lock(&m->lock);
+		if (!work(m, &at_ns))
+			(void)cond_wait_until(&m->changed, &m->lock, at_ns);
 	}
 	pthread_mutex_unlock(&m->lock);
 	return NULL;
@@ -128,11 +135,12 @@ int memory_create(struct memory **out, const struct memory_site *site)
 	m->site = *site;
 	pthread_mutex_init(&m->lock, NULL);
 	cond_init(&m->changed);
-	ret = -pthread_create(&m->thread, NULL, worker, m);
+	ret = -pthread_create(&m->worker, NULL, worker, m);
 	if (ret != 0) {
 		free(m);
 		return ret;
 	}
+	m->has_worker = true;
 	*out = m;
 	return 0;
 }
@@ -142,17 +150,29 @@ void memory_end(struct memory *m)
 	if (m == NULL)
 		return;
 	pthread_mutex_lock(&m->lock);
-	m->ending = true;
+	__atomic_store_n(&m->ending, true, __ATOMIC_RELAXED); /* reserve.c looks without the lock */
 	pthread_cond_broadcast(&m->changed);
 	pthread_mutex_unlock(&m->lock);
+}
+
+void memory_stop(struct memory *m)
+{
+	if (m == NULL)
+		return;
+	memory_end(m);
+	if (m->has_worker)
+		pthread_join(m->worker, NULL);
+	if (m->has_giver)
+		pthread_join(m->giver, NULL);
+	m->has_worker = m->has_giver = false;
 }
 
 void memory_destroy(struct memory *m)
 {
 	if (m == NULL)
 		return;
-	memory_end(m);
-	pthread_join(m->thread, NULL);
+	memory_stop(m);
+	reserves_free(m);
 	pthread_cond_destroy(&m->changed);
 	pthread_mutex_destroy(&m->lock);
 	free(m);
@@ -257,7 +277,7 @@ static int take_slot(struct memory *m, const struct dimm_spec *spec, struct dimm
 	ret = place(m, spec, &gpa, error);
 	if (ret != 0)
 		return ret;
-	*d = (struct dimm){ .spec = *spec, .state = DIMM_STATE_ADDING, .gpa = gpa, .what = "" };
+	*d = (struct dimm){ .spec = *spec, .state = DIMM_STATE_ADDING, .gpa = gpa };
 	*out = d;
 	return 0;
 }
@@ -304,8 +324,8 @@ int memory_add_dimm(struct memory *m, const struct dimm_spec *spec, struct memor
 		pthread_cond_wait(&m->changed, &m->lock);
 	if (d->state == DIMM_STATE_FAILED) {
 		ret = d->ret;
-		snprintf(error->text, sizeof(error->text), "%s: %s%s%s", spec->id, d->what,
-			 d->who[0] != '\0' ? ": " : "", d->who);
+		snprintf(error->text, sizeof(error->text), "%s: %s%s%s", spec->id, d->step.what,
+			 d->step.who[0] != '\0' ? ": " : "", d->step.who);
 		d->state = DIMM_STATE_FREE;
 	} else if (d->state == DIMM_STATE_ADDING) {
 		snprintf(error->text, sizeof(error->text), "the VM is ending");

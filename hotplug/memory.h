@@ -107,11 +107,14 @@ struct memory_site {
 
 struct memory;
 
-/* Begins the thread. 0 or -errno. */
+/* Begins its thread. 0 or -errno. */
 int memory_create(struct memory **out, const struct memory_site *site);
 /* The VM is ending: who waits for a change is told (-ECANCELED), none is begun any more. */
 void memory_end(struct memory *memory);
-/* A change that goes on is ended as it is; the supervisor must still be there. */
+/* Likewise, and its threads have ended: a change that goes on is left as it is, questions of boxes stay
+ * unanswered.  The supervisor must still be there. */
+void memory_stop(struct memory *memory);
+/* The same, where that was not done.  No device may speak to it any more. */
 void memory_destroy(struct memory *memory);
 
 /* Waits until the guest was told.  0; -EINVAL, -EEXIST (the id), -ENOSPC, -ENOMEM, -ENOTSUP, -EIO with one

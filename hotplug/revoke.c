@@ -34,18 +34,27 @@ static bool is_denied(void)
 	return errno == EACCES || errno == EPERM;
 }
 
-/* A line of maps is: range, permissions, offset, MAJOR:MINOR, inode, path. */
-static bool line_names(const char *line, const struct stat *st)
-{
-	unsigned int major, minor;
-	uint64_t inode;
+/* What is looked for. */
+struct sought {
+	struct stat st;
+	uint64_t from; /* offset in it: mappings that reach beyond */
+	int fd; /* descriptors but for this one; -1: none are counted, nor mappings of our own */
+};
 
-	return sscanf(line, "%*s %*s %*s %x:%x %" SCNu64, &major, &minor, &inode) == 3 &&
-	       inode == st->st_ino && major == major(st->st_dev) && minor == minor(st->st_dev);
+/* A line of maps is: range, permissions, offset, MAJOR:MINOR, inode, path. */
+static bool line_names(const char *line, const struct sought *s)
+{
+	uint64_t begin, end, offset, inode;
+	unsigned int major, minor;
+
+	return sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %x:%x %" SCNu64, &begin, &end,
+		      &offset, &major, &minor, &inode) == 6 &&
+	       inode == s->st.st_ino && major == major(s->st.st_dev) &&
+	       minor == minor(s->st.st_dev) && offset + (end - begin) > s->from;
 }
 
 /* False: not to be looked into. */
-static bool count_maps(int proc, const char *pid, const struct stat *st, uint32_t *count)
+static bool count_maps(int proc, const char *pid, const struct sought *s, uint32_t *count)
 {
 	char path[32];
 	cleanup_free char *line = NULL;
@@ -58,12 +67,12 @@ static bool count_maps(int proc, const char *pid, const struct stat *st, uint32_
 	if (file == NULL)
 		return !is_denied();
 	while (getline(&line, &room, file) > 0)
-		*count += line_names(line, st);
+		*count += line_names(line, s);
 	fclose(file);
 	return true;
 }
 
-static bool count_fds(int proc, const char *pid, const struct stat *st, int except, uint32_t *count)
+static bool count_fds(int proc, const char *pid, const struct sought *s, uint32_t *count)
 {
 	char path[32];
 	const struct dirent *entry;
@@ -77,18 +86,28 @@ static bool count_fds(int proc, const char *pid, const struct stat *st, int exce
 	if (dir == NULL)
 		return !is_denied();
 	while ((entry = readdir(dir)) != NULL) {
-		if (own && strtol(entry->d_name, NULL, 10) == except)
+		if (own && strtol(entry->d_name, NULL, 10) == s->fd)
 			continue;
 		/* Follows the link, as opening it would: the file that the descriptor is of. */
 		if (isdigit(entry->d_name[0]) && fstatat(dirfd(dir), entry->d_name, &other, 0) == 0)
-			*count += other.st_ino == st->st_ino && other.st_dev == st->st_dev;
+			*count += other.st_ino == s->st.st_ino && other.st_dev == s->st.st_dev;
 	}
 	closedir(dir);
 	return true;
 }
 
+static void look_into(int proc, const char *pid, const struct sought *s, struct revoke_proof *proof)
+{
+	if (s->fd < 0 && strtol(pid, NULL, 10) == getpid())
+		return;
+	const bool maps = count_maps(proc, pid, s, &proof->maps);
+	const bool fds = s->fd < 0 || count_fds(proc, pid, s, &proof->fds);
+
+	proof->hidden += !maps || !fds;
+}
+
 /* Threads share what their process has, and one that ends meanwhile has nothing. */
-static int look_around(int fd, const struct stat *st, struct revoke_proof *proof)
+static int look_around(const struct sought *s, struct revoke_proof *proof)
 {
 	const struct dirent *entry;
 	DIR *dir = opendir("/proc");
@@ -96,12 +115,8 @@ static int look_around(int fd, const struct stat *st, struct revoke_proof *proof
 	if (dir == NULL)
 		return -errno;
 	while ((entry = readdir(dir)) != NULL) {
-		if (!isdigit(entry->d_name[0]))
-			continue;
-		const bool maps = count_maps(dirfd(dir), entry->d_name, st, &proof->maps);
-		const bool fds = count_fds(dirfd(dir), entry->d_name, st, fd, &proof->fds);
-
-		proof->hidden += !maps || !fds;
+		if (isdigit(entry->d_name[0]))
+			look_into(dirfd(dir), entry->d_name, s, proof);
 	}
 	closedir(dir);
 	return 0;
@@ -109,15 +124,40 @@ static int look_around(int fd, const struct stat *st, struct revoke_proof *proof
 
 int revoke_region(int fd, struct revoke_proof *proof)
 {
-	struct stat st;
+	struct sought s = { .fd = fd };
 
 	*proof = (struct revoke_proof){ 0 };
-	if (fstat(fd, &st) != 0)
+	if (fstat(fd, &s.st) != 0)
 		return -errno;
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size) != 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) != 0 || fstat(fd, &st) != 0)
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, s.st.st_size) != 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) != 0 || fstat(fd, &s.st) != 0)
 		return -errno;
 	proof->sealed = true;
-	proof->blocks = (uint64_t)st.st_blocks;
-	return look_around(fd, &st, proof);
+	proof->blocks = (uint64_t)s.st.st_blocks;
+	return look_around(&s, proof);
+}
+
+int revoke_tail(int fd, uint64_t from, struct revoke_proof *proof)
+{
+	struct sought s = { .from = from, .fd = -1 };
+	struct stat after;
+
+	*proof = (struct revoke_proof){ 0 };
+	if (fstat(fd, &s.st) != 0)
+		return -errno;
+	const off_t bytes = s.st.st_size - (off_t)from;
+
+	if (bytes <= 0)
+		return 0;
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, bytes) != 0)
+		return -errno;
+	const int ret = look_around(&s, proof);
+
+	/* A second time, after the look: it takes nothing from a file of which nobody has that part. */
+	if (fstat(fd, &s.st) != 0 ||
+	    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, bytes) != 0 ||
+	    fstat(fd, &after) != 0)
+		return -errno;
+	proof->blocks = (uint64_t)(s.st.st_blocks - after.st_blocks);
+	return ret;
 }

@@ -21,6 +21,11 @@ struct revoke_proof {
  * nothing was sealed; or another -errno of fallocate(2), fcntl(2), open(2) of /proc. */
 int revoke_region(int fd, struct revoke_proof *proof);
 
+/* The same of what lies from `from` on, a multiple of its pages, in a memfd that goes on being used: punched out,
+ * and looked for in what others have mapped.  There is no seal for a part: `sealed` and `fds` stay 0.  0 or
+ * -errno. */
+int revoke_tail(int fd, uint64_t from, struct revoke_proof *proof);
+
 /* Nobody can reach it. */
 static inline bool revoke_holds(const struct revoke_proof *proof)
 {
