@@ -101,6 +101,49 @@ static int drive_take(struct run_options *o, const struct config_section *sectio
 	return ret;
 }
 
+/* ---- memory hotplug ---- */
+
+/* In the place of the one of its node. */
+static int hotplug_put(struct run_options *o, const struct config_section *section,
+		       const json_t *object, struct option_error *error)
+{
+	struct run_hotplug h, defaults;
+	struct run_hotplug *place;
+	int ret;
+
+	options_default(&hotplug_set, &defaults);
+	h = defaults;
+	ret = config_take(&section->table, object, &h, &defaults, error);
+	if (ret != 0)
+		return ret;
+	place = run_hotplug(o, h.node);
+	if (place == NULL)
+		place = &o->hotplug[o->hotplug_count++]; /* there is one for each node */
+	*place = h;
+	return 0;
+}
+
+static json_t *all_hotplug(const struct run_options *o, const struct config_section *section)
+{
+	json_t *all = json_array();
+
+	for (uint32_t i = 0; i < o->hotplug_count; i++)
+		json_array_append_new(all, config_give(&section->table, &o->hotplug[i]));
+	return all;
+}
+
+static int load_hotplug(struct run_options *o, const struct config_section *section,
+			const json_t *value, struct option_error *error)
+{
+	int ret = 0;
+
+	if (!json_is_array(value))
+		ret = hotplug_put(o, section, value, error);
+	for (size_t i = 0; i < json_array_size(value) && ret == 0; i++)
+		ret = hotplug_put(o, section, json_array_get(value, i), error);
+	return ret != 0 ? config_blame(error, section->name, ret) : 0;
+}
+
 /* ---- sections ---- */
 
 static int drive_put(struct run_options *o, const struct config_section *section, const char *id,
@@ -135,6 +178,8 @@ int config_put(struct run_options *options, const char *name, const char *id, co
 
 	if (strcmp(name, CONFIG_DRIVES) == 0)
 		ret = drive_put(options, section, id, object, error);
+	else if (strcmp(name, CONFIG_HOTPLUG) == 0)
+		ret = hotplug_put(options, section, object, error);
 	else
 		ret = section_put(options, section, object, error);
 	return ret == CONFIG_NAMED ? -EINVAL : ret;
@@ -181,7 +226,20 @@ static bool is_said(const struct run_options *options, const struct config_secti
 		return options->rng;
 	if (strcmp(section->name, "balloon") == 0)
 		return run_has_balloon(options);
+	if (strcmp(section->name, CONFIG_DRIVES) == 0)
+		return true;
+	if (strcmp(section->name, CONFIG_HOTPLUG) == 0)
+		return options->hotplug_count != 0;
 	return !section->refused && json_object_size(value) != 0;
+}
+
+static json_t *section_all(const struct run_options *options, const struct config_section *section)
+{
+	if (strcmp(section->name, CONFIG_DRIVES) == 0)
+		return all_drives(options);
+	if (strcmp(section->name, CONFIG_HOTPLUG) == 0)
+		return all_hotplug(options, section);
+	return config_give(&section->table, options);
 }
 
 json_t *config_all(const struct run_options *options)
@@ -190,10 +248,9 @@ json_t *config_all(const struct run_options *options)
 
 	for (size_t i = 0; i < config_section_count; i++) {
 		const struct config_section *s = &config_sections[i];
-		const bool drives = strcmp(s->name, CONFIG_DRIVES) == 0;
-		json_t *value = drives ? all_drives(options) : config_give(&s->table, options);
+		json_t *value = section_all(options, s);
 
-		if (drives || is_said(options, s, value))
+		if (is_said(options, s, value))
 			json_object_set_new(all, s->name, value);
 		else
 			json_decref(value);
@@ -255,6 +312,8 @@ static int load_section(struct run_options *o, const struct config_section *sect
 		return config_blame(error, section->name, option_fail(error, "not supported"));
 	if (strcmp(section->name, CONFIG_DRIVES) == 0)
 		return load_drives(o, section, value, error);
+	if (strcmp(section->name, CONFIG_HOTPLUG) == 0)
+		return load_hotplug(o, section, value, error);
 	ret = config_take(&section->table, value, o, o, error);
 	return ret != 0 ? config_blame(error, section->name, ret) : 0;
 }
@@ -304,6 +363,19 @@ static json_t *read_file(const char *path, struct option_error *error)
 	return root;
 }
 
+/* What the command line says of a node's stands for all that the file says of it. */
+static void merge_hotplug(struct run_options *o, const struct run_options *given)
+{
+	for (uint32_t i = 0; i < given->hotplug_count; i++) {
+		struct run_hotplug *place = run_hotplug(o, given->hotplug[i].node);
+
+		if (place == NULL && o->hotplug_count < RUN_NODES_MAX)
+			place = &o->hotplug[o->hotplug_count++];
+		if (place != NULL)
+			*place = given->hotplug[i];
+	}
+}
+
 /* What the command line says of a drive goes onto what the file says of it. */
 static int merge_drives(struct run_options *o, const struct run_options *given,
 			struct option_error *error)
@@ -333,6 +405,7 @@ static int load(const json_t *root, struct run_options *o, const struct run_opti
 		ret = merge_drives(o, given, error);
 	if (ret != 0)
 		return -EINVAL;
+	merge_hotplug(o, given);
 	options_overlay(&run_set, o, given);
 	return run_set.check(o, error);
 }

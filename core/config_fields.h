@@ -74,12 +74,14 @@ json_t *config_give(const struct config_table *table, const void *base);
 /* Puts a name before the message, which a call that returned `ret` left. Returns CONFIG_NAMED. */
 int config_blame(struct option_error *error, const char *name, int ret);
 
-#define CONFIG_DRIVES "drives" /* an array, each element by the table of the section */
+#define CONFIG_DRIVES "drives"          /* an array, each element by the table of the section */
+#define CONFIG_HOTPLUG "memory-hotplug" /* one element, or an array of them, likewise */
 
 struct config_section {
 	const char *name;
-	struct config_table table; /* on struct run_options; of drives: on struct run_disk */
-	bool refused;              /* known, not supported */
+	struct config_table
+		table; /* on struct run_options; of drives: run_disk; of hotplug: run_hotplug */
+	bool refused;  /* known, not supported */
 };
 
 extern const struct config_section config_sections[];

@@ -133,6 +133,31 @@ static int balloon_check(void *object, struct option_error *error)
 	return 0;
 }
 
+#define HOTPLUG(key_, name_)                                                                       \
+	{                                                                                          \
+		.key = #key_, .type = &config_mib, FIELD(struct run_hotplug, name_),               \
+		.min = RUN_HOTPLUG_MIN >> 20, .max = RUN_HOTPLUG_MAX >> 20                         \
+	}
+static const struct config_field hotplug_fields[] = {
+	{ .key = "total_size_mib",
+	  .type = &config_mib,
+	  .required = true,
+	  FIELD(struct run_hotplug, total_bytes),
+	  .min = RUN_HOTPLUG_MIN >> 20,
+	  .max = RUN_HOTPLUG_MAX >> 20 },
+	HOTPLUG(block_size_mib, block_bytes),
+	HOTPLUG(slot_size_mib, slot_bytes),
+	{ .key = "node",
+	  .type = &config_number,
+	  FIELD(struct run_hotplug, node),
+	  .max = RUN_NODES_MAX - 1 },
+};
+
+static int hotplug_check(void *object, struct option_error *error)
+{
+	return run_hotplug_check(object, error);
+}
+
 static int serial_path_take(const struct config_field *f, const json_t *value, void *field,
 			    struct option_error *error)
 {
@@ -226,11 +251,6 @@ static const struct config_field memory_fields[] = {
 	  RUN(memory.slots),
 	  .min = 1,
 	  .max = RUN_SLOTS_MAX },
-	{ .key = "nodes",
-	  .type = &config_number,
-	  RUN(memory.nodes),
-	  .min = 1,
-	  .max = RUN_NODES_MAX },
 	{ .key = "nodes",
 	  .type = &config_number,
 	  RUN(memory.nodes),
@@ -501,6 +521,7 @@ const struct config_section config_sections[] = {
 	{ .name = CONFIG_DRIVES, .table = TABLE(drive_fields, NULL) },
 	SECTION("entropy", entropy_fields, entropy_check),
 	SECTION("balloon", balloon_fields, balloon_check),
+	{ .name = CONFIG_HOTPLUG, .table = TABLE(hotplug_fields, hotplug_check) },
 	SECTION("serial", serial_fields, NULL),
 	SECTION("logger", logger_fields, NULL),
 	SECTION("metrics", metrics_fields, NULL),
@@ -510,6 +531,5 @@ const struct config_section config_sections[] = {
 	REFUSED_SECTION("cpu-config"),
 	REFUSED_SECTION("mmds-config"),
 	REFUSED_SECTION("pmem"),
-	REFUSED_SECTION("memory-hotplug"),
 };
 const size_t config_section_count = ARRAY_SIZE(config_sections);

@@ -149,6 +149,17 @@ static void show_autopsies(const json_t *answer)
 	}
 }
 
+static void show_reserves(const json_t *reserves)
+{
+	for (size_t i = 0; i < json_array_size(reserves); i++) {
+		const json_t *r = json_array_get(reserves, i);
+
+		printf("%s: %lld MiB plugged, %lld requested, %lld mapped, of %lld\n",
+		       text(r, "id"), number(r, "plugged_mib"), number(r, "requested_mib"),
+		       number(r, "mapped_mib"), number(r, "total_mib"));
+	}
+}
+
 static void show_memory(const json_t *answer)
 {
 	const json_t *regions = json_object_get(answer, "regions");
@@ -156,16 +167,17 @@ static void show_memory(const json_t *answer)
 	printf("epoch %lld, %lld MiB at boot, at most %lld MiB, %lld slots, blocks of %lld MiB\n",
 	       number(answer, "epoch"), number(answer, "boot_mib"), number(answer, "max_mib"),
 	       number(answer, "slots"), number(answer, "block_mib"));
-	printf("%-16s %-5s %-12s %18s %10s %12s %9s %8s\n", "id", "kind", "state", "address",
+	printf("%-16s %-10s %-12s %18s %10s %12s %9s %8s\n", "id", "kind", "state", "address",
 	       "size MiB", "resident MiB", "page KiB", "mapped by");
 	for (size_t i = 0; i < json_array_size(regions); i++) {
 		const json_t *r = json_array_get(regions, i);
 
-		printf("%-16s %-5s %-12s %#18llx %10lld %12lld %9lld %8zu\n", text(r, "id"),
+		printf("%-16s %-10s %-12s %#18llx %10lld %12lld %9lld %8zu\n", text(r, "id"),
 		       text(r, "kind"), text(r, "state"), (unsigned long long)number(r, "gpa"),
 		       number(r, "size_mib"), number(r, "resident_mib"), number(r, "page_kib"),
 		       json_array_size(json_object_get(r, "mapped_by")));
 	}
+	show_reserves(json_object_get(answer, "reserves"));
 }
 
 static void show_added(const json_t *a)
@@ -241,6 +253,9 @@ static const struct command commands[] = {
 	  .body = "{\"id\":\"%2$s\",\"size_mib\":%1$s}", .show = show_added, .lasts = true },
 	{ "memory remove", OPERANDS_ID, DELETE, .path = "/memory/dimms/%s", .show = show_removed,
 	  .lasts = true },
+	{ "memory resize", OPERANDS_ID_MIB, PATCH, .path = "/hotplug/memory/%s",
+	  .body = "{\"requested_size_mib\":%1$s}", .lasts = true },
+	{ "memory size", OPERANDS_ID, GET, .path = "/hotplug/memory/%s", .show = show_object },
 	{ "memory balloon", OPERANDS_NONE, GET, .path = "/balloon", .show = show_object },
 	{ "memory balloon", OPERANDS_MIB, PATCH, .path = "/balloon",
 	  .body = "{\"amount_mib\":%2$s}" },

@@ -22,6 +22,7 @@ _Static_assert(RUN_CPUS_MAX == LAYOUT_CPUS_MAX, "what the guest's tables have ro
 _Static_assert(OPTION_ID_MAX == DEVICE_ID_MAX, "ids are device ids");
 _Static_assert(RUN_DISKS_MAX == PCI_SLOTS - 1, "but for the host bridge");
 _Static_assert(BOX_QUEUES_MAX <= DEVICE_LANES_MAX, "a lane a queue");
+_Static_assert(RUN_NODES_MAX == LAYOUT_NODES_MAX, "what the guest's tables have room for");
 
 #define OPTION_LINE(NAME, name_, json_, arg_, fallback_, how_, text_)                              \
 	{ .name = (name_),                                                                         \
@@ -255,6 +256,88 @@ int run_balloon_check(const struct run_options *run, uint64_t bytes, struct opti
 			   (unsigned long long)(run->memory.bytes / MIB));
 }
 
+/* ---- memory hotplug ---- */
+
+#define OPTION_STRUCT struct run_hotplug
+static const struct option hotplug_table[] = { HOTPLUG_OPTIONS(OPTION_LINE) };
+#undef OPTION_STRUCT
+
+/* The file and the API say it in MiB, by other names: run_hotplug_check() has those. */
+static int hotplug_option_check(void *out, struct option_error *error)
+{
+	return run_hotplug_check(out, error);
+}
+
+const struct option_set hotplug_set = {
+	OPTION_SET(hotplug_table, struct run_hotplug),
+	.positional = 1,
+	.check = hotplug_option_check,
+};
+
+int run_hotplug_check(const struct run_hotplug *h, struct option_error *error)
+{
+	const uint64_t block = h->block_bytes, slot = h->slot_bytes;
+
+	if ((block & (block - 1)) != 0)
+		return option_fail(error, "block_size_mib: must be a power of two from 2 on");
+	if (slot % block != 0)
+		return option_fail(error,
+				   "slot_size_mib: must be a multiple of block_size_mib, %llu",
+				   (unsigned long long)(block / MIB));
+	if (h->total_bytes % slot != 0)
+		return option_fail(error,
+				   "total_size_mib: must be a multiple of slot_size_mib, %llu",
+				   (unsigned long long)(slot / MIB));
+	return 0;
+}
+
+struct run_hotplug *run_hotplug(struct run_options *run, uint32_t node)
+{
+	for (uint32_t i = 0; i < run->hotplug_count; i++) {
+		if (run->hotplug[i].node == node)
+			return &run->hotplug[i];
+	}
+	return NULL;
+}
+
+/* One of all that there are, with what else there is. */
+static int hotplug_one_check(const struct run_options *run, const struct run_hotplug *h,
+			     struct option_error *error)
+{
+	const uint64_t page = memory_page_bytes((enum memory_pages)run->memory.pages);
+
+	if (h->block_bytes < page)
+		return option_fail(error,
+				   "memory-hotplug: block_size_mib: less than a page of the "
+				   "memory, %llu MiB",
+				   (unsigned long long)(page / MIB));
+	if (h->node >= run->memory.nodes)
+		return option_fail(error,
+				   "memory-hotplug: node: the guest has %u NUMA nodes (--memory "
+				   "..,nodes=N)",
+				   run->memory.nodes);
+	if (run_hotplug((struct run_options *)run, h->node) != h)
+		return option_fail(error, "memory-hotplug: node: %u has one already", h->node);
+	return 0;
+}
+
+static int hotplug_check(const struct run_options *run, struct option_error *error)
+{
+	uint64_t slots = 0;
+	int ret = 0;
+
+	for (uint32_t i = 0; i < run->hotplug_count && ret == 0; i++) {
+		ret = hotplug_one_check(run, &run->hotplug[i], error);
+		slots += run->hotplug[i].total_bytes / run->hotplug[i].slot_bytes;
+	}
+	if (ret == 0 && slots > LAYOUT_SLICES_MAX)
+		return option_fail(error,
+				   "memory-hotplug: slot_size_mib: must be larger: %llu slots in "
+				   "all are more than %d",
+				   (unsigned long long)slots, LAYOUT_SLICES_MAX);
+	return ret;
+}
+
 /* ---- disks ---- */
 
 #define OPTION_STRUCT struct run_disk
@@ -278,7 +361,7 @@ static const char *const own_ids[] = {
 	OWN_DEVICES(OWN_ID)
 #undef OWN_ID
 		"rtc",
-	"mem0", "vsock"
+	"vsock"
 };
 
 bool option_id_reserved(const char *id)
@@ -348,13 +431,13 @@ static int disk_ids_check(const struct run_options *run, struct option_error *er
 static int slots_check(const struct run_options *run, struct option_error *error)
 {
 	const uint32_t others = (run->rng ? 1u : 0) + (run_has_balloon(run) ? 1u : 0) +
-				(run->console.kind != ENDPOINT_OFF ? 1u : 0);
+				run->hotplug_count + (run->console.kind != ENDPOINT_OFF ? 1u : 0);
 
 	if (run->disk_count + others < PCI_SLOTS)
 		return 0;
 	return option_fail(error,
 			   "--disk: no PCI slot is left for '%s': %d for disks, entropy "
-			   "device, balloon and console",
+			   "device, balloon, memory hotplug and console",
 			   run->disks[run->disk_count - 1].id, PCI_SLOTS - 1);
 }
 
@@ -435,6 +518,8 @@ int run_consistent(const struct run_options *run, struct option_error *error)
 
 		return option_fail(error, "balloon: %.200s", inner.text);
 	}
+	if (ret == 0)
+		ret = hotplug_check(run, error);
 	if (ret == 0)
 		ret = disk_ids_check(run, error);
 	if (ret == 0)

@@ -38,6 +38,8 @@
 #define RUN_SLOTS_MAX 64
 #define RUN_NODES_MAX 8
 #define RUN_NODE_ANY UINT32_MAX
+#define RUN_HOTPLUG_MIN (2ull << 20)  /* a block; the guest's huge pages */
+#define RUN_HOTPLUG_MAX (64ull << 40) /* a region */
 
 /* How a line says what its value is; OPTION_STRUCT is the struct that the list describes. */
 #define OPTION_AT(field_)                                                                          \
@@ -104,6 +106,29 @@ struct run_memory {
 	uint32_t nodes; /* of the guest */
 };
 
+/* ---- --memory-hotplug ---- */
+
+#define HOTPLUG_OPTIONS(X)                                                                         \
+	X(TOTAL, "total", "memory-hotplug.total_size_mib", "SIZE", NULL,                           \
+	  OPTION_NEEDED(OPTION_RANGE(size, total_bytes, RUN_HOTPLUG_MIN, RUN_HOTPLUG_MAX)),        \
+	  "the most that the guest can be given, beside --memory")                                 \
+	X(BLOCK, "block", "memory-hotplug.block_size_mib", "SIZE", "2M",                           \
+	  OPTION_RANGE(size, block_bytes, RUN_HOTPLUG_MIN, RUN_HOTPLUG_MAX),                       \
+	  "what it takes and gives back at least: a power of two")                                 \
+	X(SLOT, "slot", "memory-hotplug.slot_size_mib", "SIZE", "128M",                            \
+	  OPTION_RANGE(size, slot_bytes, RUN_HOTPLUG_MIN, RUN_HOTPLUG_MAX),                        \
+	  "what KVM and device processes have of it is a multiple of this")                        \
+	X(NODE, "node", "memory-hotplug.node", "N", "0",                                           \
+	  OPTION_RANGE(number, node, 0, RUN_NODES_MAX - 1),                                        \
+	  "the guest's NUMA node that it belongs to: one device for each")
+
+/* Memory that the guest takes and gives back by itself (virtio-mem), device mem0 for node 0. */
+struct run_hotplug {
+	uint64_t given;
+	uint64_t total_bytes, block_bytes, slot_bytes;
+	uint32_t node;
+};
+
 /* ---- --rejuvenate ---- */
 
 #define REJUVENATE_OPTIONS(X)                                                                      \
@@ -162,7 +187,11 @@ struct run_own {
 	X(CONSOLE, "console")                                                                      \
 	X(SERIAL, "serial")                                                                        \
 	X(RNG, "rng")                                                                              \
-	X(BALLOON, "balloon")
+	X(BALLOON, "balloon")                                                                      \
+	X(MEM0, "mem0")                                                                            \
+	X(MEM1, "mem1")                                                                            \
+	X(MEM2, "mem2") X(MEM3, "mem3") X(MEM4, "mem4") X(MEM5, "mem5") X(MEM6, "mem6")            \
+		X(MEM7, "mem7")
 
 enum own_device {
 #define OWN_DEVICE_ENUM(NAME, id) OWN_DEVICE_##NAME,
@@ -279,6 +308,9 @@ struct run_seal {
 	X(BALLOON, "balloon", NULL, "SIZE[,KEY=VALUE..]", NULL,                                    \
 	  OPTION_GROUP(balloon, balloon_set),                                                      \
 	  "a virtio memory balloon, which gives guest memory back to the host")                    \
+	X(HOTPLUG, "memory-hotplug", NULL, "SIZE[,KEY=VALUE..]", NULL,                             \
+	  OPTION_GROUPS(hotplug, hotplug_set, hotplug_count, RUN_NODES_MAX),                       \
+	  "a virtio-mem device, by which the guest grows and shrinks")                             \
 	X(API_SOCKET, "api-socket", NULL, "SOCKET", NULL, OPTION_TEXT(api_socket, 1),              \
 	  "where the API listens; api.sock in the state directory unless given")                   \
 	X(CONFIG, "config", NULL, "FILE", NULL, OPTION_TEXT(config, 1),                            \
@@ -337,6 +369,8 @@ struct run_options {
 	struct run_endpoint serial;
 	bool rng;
 	struct run_balloon balloon;
+	struct run_hotplug hotplug[RUN_NODES_MAX];
+	uint32_t hotplug_count;
 	char api_socket[OPTION_SOCKET_MAX];
 	char config[OPTION_PATH_MAX];
 	char id[OPTION_ID_MAX + 1];
@@ -398,6 +432,11 @@ enum balloon_option {
 	BALLOON_OPTIONS(BALLOON_OPTION_ENUM)
 #undef BALLOON_OPTION_ENUM
 };
+enum hotplug_option {
+#define HOTPLUG_OPTION_ENUM(NAME, name, json, arg, fallback, how, text) OPTION_ENUM(HOTPLUG, NAME)
+	HOTPLUG_OPTIONS(HOTPLUG_OPTION_ENUM)
+#undef HOTPLUG_OPTION_ENUM
+};
 #undef OPTION_ENUM
 #define OPTION_GIVEN(options, number) (((options)->given >> (number)) & 1u)
 
@@ -419,6 +458,11 @@ static inline bool run_has_balloon(const struct run_options *run)
 /* 0, or what is wrong with a balloon of this size, named by the key of a file and of the API. */
 int run_balloon_check(const struct run_options *run, uint64_t bytes, struct option_error *error);
 
+/* 0, or what is wrong with sizes of a virtio-mem device, named by the key of a file and of the API. */
+int run_hotplug_check(const struct run_hotplug *hotplug, struct option_error *error);
+/* Of this node; NULL: none. */
+struct run_hotplug *run_hotplug(struct run_options *run, uint32_t node);
+
 /* Whether it is the id of a device that is no disk, there or not. */
 bool option_id_reserved(const char *id);
 
@@ -436,7 +480,8 @@ struct run_own run_settings_of(const struct run_options *run, const char *id);
 int run_cmdline(const struct run_options *options, char text[OPTION_CMDLINE_MAX]);
 
 extern const struct option_set run_set;
-extern const struct option_set disk_set; /* of --disk */
+extern const struct option_set disk_set;    /* of --disk */
+extern const struct option_set hotplug_set; /* of --memory-hotplug */
 extern const struct option_set doctor_set;
 extern const struct option_set ctl_set;
 

@@ -48,6 +48,7 @@ static struct vmm_site vmm_site(struct vmm *vmm)
 		.pci = &vmm->pci,
 		.transport = &vmm->transport,
 		.sup = vmm->sup,
+		.memory = vmm->memory,
 		.loop = vmm->loop,
 		.options = &vmm->options,
 	};
@@ -107,7 +108,6 @@ static int check_seal(const struct vmm *vmm, struct option_error *error)
 
 /* ---- memory ---- */
 
-/* The guest runs only once the memory's thread is there. */
 static void dimm_ejected(void *ctx, uint32_t slot, bool asked)
 {
 	const struct vmm *vmm = ctx;
@@ -163,10 +163,20 @@ static int build_memory(struct vmm *vmm, struct option_error *error)
 	return ret;
 }
 
+/* Addresses and memory for each virtio-mem device, in the order of the options. */
+static void configure_reserves(const struct run_options *o, struct machine_config *config)
+{
+	for (uint32_t i = 0; i < o->hotplug_count; i++)
+		config->reserves[config->reserve_count++] =
+			(struct machine_reserve){ .bytes = o->hotplug[i].total_bytes,
+						  .slot_bytes = o->hotplug[i].slot_bytes,
+						  .node = o->hotplug[i].node };
+}
+
 static int build_machine(struct vmm *vmm, struct option_error *error)
 {
 	const struct run_memory *memory = &vmm->options.memory;
-	const struct machine_config config = {
+	struct machine_config config = {
 		.memory = { .bytes = memory->bytes,
 			    .pages = (enum mem_pages)memory->pages,
 			    .node = memory->node == RUN_NODE_ANY ? -1 : (int)memory->node,
@@ -180,7 +190,10 @@ static int build_machine(struct vmm *vmm, struct option_error *error)
 		.ctx = vmm,
 	};
 	const char *what = "";
-	int ret = machine_create(&vmm->machine, &config, &what);
+	int ret;
+
+	configure_reserves(&vmm->options, &config);
+	ret = machine_create(&vmm->machine, &config, &what);
 
 	if (ret != 0) {
 		snprintf(error->text, sizeof(error->text), "%s", what);
@@ -218,6 +231,8 @@ static int build_devices(struct vmm *vmm, struct option_error *error)
 		ret = vmm_device_rng(next_device(vmm), &site, error);
 	if (ret == 0 && run_has_balloon(o))
 		ret = vmm_device_balloon(next_device(vmm), &site, error);
+	for (uint32_t i = 0; i < o->hotplug_count && ret == 0; i++)
+		ret = vmm_device_mem(next_device(vmm), &site, i, error);
 	if (ret == 0 && o->console.kind != ENDPOINT_OFF)
 		ret = vmm_device_console(next_device(vmm), &site, error);
 	if (ret == 0 && o->serial.kind != ENDPOINT_OFF)
@@ -318,9 +333,9 @@ int vmm_build(struct vmm *vmm, struct option_error *error)
 	if (vmm->options.allow_faults)
 		supervisor_allow_faults(vmm->sup, vmm->options.faulty_programs);
 	keep_autopsies(vmm);
-	ret = build_devices(vmm, error);
+	ret = build_memory(vmm, error);
 	if (ret == 0)
-		ret = build_memory(vmm, error);
+		ret = build_devices(vmm, error);
 	return ret == 0 ? vmm_power_on(vmm, error) : ret;
 }
 
@@ -331,10 +346,11 @@ void vmm_unbuild(struct vmm *vmm)
 
 	if (vmm->has_machine)
 		machine_pause(&vmm->machine);
-	memory_destroy(vmm->memory);
-	vmm->memory = NULL;
+	memory_stop(vmm->memory);
 	while (vmm->device_count > 0)
 		vmm_device_destroy(&vmm->devices[--vmm->device_count], &site);
+	memory_destroy(vmm->memory); /* until here devices' hooks may speak to it */
+	vmm->memory = NULL;
 	supervisor_destroy(vmm->sup);
 	vmm->sup = NULL;
 	if (vmm->has_pci)

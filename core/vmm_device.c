@@ -24,6 +24,8 @@ static void on_reset_done(void *ctx)
 	struct vmm_device *d = ctx;
 
 	balloon_forget(&d->balloon);
+	if (d->memory != NULL)
+		reserve_forget(d->memory, d->reserve);
 	if (d->pci != NULL)
 		virtio_pci_reset_done(d->pci);
 }
@@ -59,6 +61,23 @@ static int on_stat(void *ctx, uint32_t tag, uint64_t value)
 	struct vmm_device *d = ctx;
 
 	return balloon_stat(&d->balloon, tag, value);
+}
+
+static void on_asked(void *ctx, const struct device_question *question)
+{
+	const struct vmm_device *d = ctx;
+
+	reserve_asked(d->memory, d->reserve, d->dev, question);
+}
+
+static void on_space(void *ctx, const struct virtio_mem_space *space, bool tell)
+{
+	const struct vmm_device *d = ctx;
+
+	if (tell)
+		virtio_pci_config_changed(d->pci, 0, space, sizeof(*space));
+	else
+		virtio_pci_config_set(d->pci, 0, space, sizeof(*space));
 }
 
 static int backend_start(void *ctx, uint64_t features, const struct ctl_queue *queues)
@@ -246,6 +265,35 @@ int vmm_device_balloon(struct vmm_device *d, const struct vmm_site *site,
 	return ret != 0 ? ret : plug(d, site, &spec.config, error);
 }
 
+int vmm_device_mem(struct vmm_device *d, const struct vmm_site *site, uint32_t reserve,
+		   struct option_error *error)
+{
+	const struct run_hotplug *h = &site->options->hotplug[reserve];
+	struct reserve_spec memory = { .block_bytes = h->block_bytes,
+				       .node = h->node,
+				       .pages = site->machine->config.memory.pages };
+	const struct reserve_guest guest = { on_space, d };
+	struct device_spec spec;
+	const char *what = "";
+	int ret;
+
+	snprintf(memory.id, sizeof(memory.id), "mem%u", h->node);
+	spec_begin(d, site, memory.id, DEV_KIND_MEM, 1, &spec);
+	ret = reserve_add(site->memory, &memory, &what);
+	if (ret != 0)
+		return option_fail(error, "%s: %s", d->id, what), ret;
+	d->memory = site->memory;
+	d->reserve = reserve;
+	d->hooks.asked = on_asked;
+	reserve_config(d->memory, reserve, &spec.config.mem);
+	ret = spec_end(d, site, &spec, error);
+	if (ret == 0)
+		ret = plug(d, site, &spec.config, error);
+	if (ret == 0)
+		reserve_attach(d->memory, reserve, &guest);
+	return ret;
+}
+
 /* The two kinds that move bytes between the guest and an endpoint of the operator's. */
 static int build_stream(struct vmm_device *d, const struct vmm_site *site,
 			const struct run_endpoint *endpoint, struct device_spec *spec,
@@ -324,12 +372,16 @@ void vmm_device_reset(struct vmm_device *d)
 	device_wait_idle(d->dev, 0);
 	if (d->pci != NULL)
 		virtio_pci_machine_reset(d->pci);
+	if (d->memory != NULL)
+		reserve_machine_reset(d->memory, d->reserve);
 }
 
 void vmm_device_destroy(struct vmm_device *d, const struct vmm_site *site)
 {
 	rejuvenate_stop(&d->rejuvenate);
 	balloon_poll_stop(&d->balloon);
+	if (d->memory != NULL)
+		reserve_attach(d->memory, d->reserve, &(struct reserve_guest){ 0 });
 	if (d->kind == DEV_KIND_SERIAL && d->call[SERIAL_LINE] >= 0)
 		vm_irqfd(&site->machine->vm, LAYOUT_GSI_SERIAL, d->call[SERIAL_LINE], false);
 	device_destroy(d->dev);

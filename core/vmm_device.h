@@ -19,6 +19,7 @@
 #include "core/relay.h"
 #include "hotplug/balloon.h"
 #include "hotplug/rejuvenate.h"
+#include "hotplug/reserve.h"
 
 struct vmm_device {
 	char id[OPTION_ID_MAX + 1];
@@ -36,6 +37,8 @@ struct vmm_device {
 	bool has_relay;
 	struct rejuvenate rejuvenate;
 	struct balloon balloon; /* balloon */
+	struct memory *memory;  /* mem: its reserve is there; else NULL */
+	uint32_t reserve;
 };
 
 /* What a device is built from and plugged into. */
@@ -44,6 +47,7 @@ struct vmm_site {
 	struct pci_host *pci;
 	const struct virtio_machine *transport;
 	struct supervisor *sup;
+	struct memory *memory;
 	struct loop *loop;
 	const struct run_options *options;
 };
@@ -57,6 +61,9 @@ int vmm_device_disk(struct vmm_device *d, const struct vmm_site *site, const str
 int vmm_device_rng(struct vmm_device *d, const struct vmm_site *site, struct option_error *error);
 int vmm_device_balloon(struct vmm_device *d, const struct vmm_site *site,
 		       struct option_error *error);
+/* reserve: its number in the machine and in options. */
+int vmm_device_mem(struct vmm_device *d, const struct vmm_site *site, uint32_t reserve,
+		   struct option_error *error);
 int vmm_device_console(struct vmm_device *d, const struct vmm_site *site,
 		       struct option_error *error);
 int vmm_device_serial(struct vmm_device *d, const struct vmm_site *site,

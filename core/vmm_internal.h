@@ -14,7 +14,7 @@
 #include "core/vmm_device.h"
 #include "hotplug/memory.h"
 
-#define VMM_DEVICES_MAX (RUN_DISKS_MAX + 4)
+#define VMM_DEVICES_MAX (RUN_DISKS_MAX + 4 + RUN_NODES_MAX)
 
 struct vmm {
 	pthread_mutex_t lock;

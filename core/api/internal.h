@@ -27,7 +27,7 @@ struct MHD_Connection;
 struct MHD_Response;
 struct stream;
 
-#define API_DEVICES_MAX (RUN_DISKS_MAX + 8)
+#define API_DEVICES_MAX (RUN_DISKS_MAX + 4 + RUN_NODES_MAX)
 
 /* What requests share. */
 struct api_state {
@@ -102,6 +102,7 @@ api_handler api_get_metrics;
 api_handler api_get_balloon, api_patch_balloon;
 api_handler api_get_balloon_statistics, api_patch_balloon_statistics;
 api_handler api_get_memory, api_post_dimm, api_delete_dimm;
+api_handler api_patch_hotplug, api_get_hotplug;
 api_handler api_put_section, api_patch_section, api_get_section, api_put_logger, api_get_config;
 
 /* Prometheus text, malloc()ed; NULL: out of memory. */

@@ -10,6 +10,7 @@
 #include "core/api/internal.h"
 #include "core/cc.h"
 #include "core/config_fields.h"
+#include "hotplug/reserve.h"
 
 #define EJECT_MS 30000 /* a guest moves what lies there to other memory first */
 #define IN_MIB(bytes) ((json_int_t)((bytes) >> 20))
@@ -106,17 +107,67 @@ static void add_dimm(json_t *object, const struct dimm_status *d)
 	json_decref(more);
 }
 
+static const struct reserve_status *reserve_at(const struct reserve_status *reserves,
+					       uint32_t count, uint64_t gpa)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (reserves[i].gpa == gpa)
+			return &reserves[i];
+	}
+	return NULL;
+}
+
+static void add_reserve(json_t *object, const struct reserve_status *r)
+{
+	json_t *more = json_pack("{s:s, s:s, s:i}", "id", r->spec.id, "kind", "virtio-mem",
+				 "proximity", r->spec.node);
+
+	json_object_update(object, more);
+	json_decref(more);
+}
+
+/* Each, also where nothing of it is in the map. */
+static json_t *reserves_json(struct memory *memory)
+{
+	struct reserve_status all[LAYOUT_NODES_MAX];
+	const uint32_t n = reserve_statuses(memory, all);
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct reserve_status *r = &all[i];
+		json_t *object =
+			json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "id", r->spec.id,
+				  "gpa", (json_int_t)r->gpa, "total_mib", IN_MIB(r->total_bytes),
+				  "block_mib", IN_MIB(r->spec.block_bytes), "requested_mib",
+				  IN_MIB(r->requested_bytes), "plugged_mib",
+				  IN_MIB(r->plugged_bytes), "usable_mib", IN_MIB(r->usable_bytes),
+				  "mapped_mib", IN_MIB(r->mapped_bytes));
+
+		if (r->shrunk_epoch != 0)
+			json_object_set_new(
+				object, "last_shrunk",
+				json_pack("{s:i, s:I, s:i, s:i}", "epoch", r->shrunk_epoch,
+					  "blocks", (json_int_t)r->proof.blocks, "maps",
+					  r->proof.maps, "hidden_processes", r->proof.hidden));
+		json_array_append_new(list, object);
+	}
+	return list;
+}
+
 static json_t *regions_json(const struct api_call *call, struct memory *memory)
 {
 	struct memory_region regions[MEM_REGIONS_MAX];
 	struct dimm_status dimms[MEMORY_DIMMS_MAX];
+	struct reserve_status reserves[LAYOUT_NODES_MAX];
 	const uint32_t dimm_count = memory_dimms(memory, dimms);
+	const uint32_t reserve_count = reserve_statuses(memory, reserves);
 	const uint32_t n = memory_regions(memory, regions);
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; i < n; i++) {
 		const struct memory_region *r = &regions[i];
 		const struct dimm_status *d = dimm_at(dimms, dimm_count, r->gpa);
+		const struct reserve_status *v = reserve_at(reserves, reserve_count, r->gpa);
 		json_t *object =
 			json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "id", "boot", "kind",
 				  "boot", "gpa", (json_int_t)r->gpa, "size_mib", IN_MIB(r->bytes),
@@ -126,6 +177,8 @@ static json_t *regions_json(const struct api_call *call, struct memory *memory)
 
 		if (d != NULL)
 			add_dimm(object, d);
+		else if (v != NULL)
+			add_reserve(object, v);
 		json_array_append_new(list, object);
 	}
 	return list;
@@ -136,10 +189,10 @@ static json_t *memory_json(const struct api_call *call, struct memory *memory)
 	const struct memory_site *site = memory_site(memory);
 	struct memory_removal removal;
 	json_t *object =
-		json_pack("{s:i, s:I, s:I, s:i, s:I, s:o}", "epoch", memory_epoch(memory),
+		json_pack("{s:i, s:I, s:I, s:i, s:I, s:o, s:o}", "epoch", memory_epoch(memory),
 			  "boot_mib", IN_MIB(site->boot_bytes), "max_mib", IN_MIB(site->max_bytes),
 			  "slots", site->slots, "block_mib", IN_MIB(site->window.block_bytes),
-			  "regions", regions_json(call, memory));
+			  "regions", regions_json(call, memory), "reserves", reserves_json(memory));
 
 	memory_last_removal(memory, &removal);
 	if (object != NULL && removal.id[0] != '\0')
@@ -158,10 +211,10 @@ static json_t *config_json(const struct api_call *call)
 	if (o == NULL)
 		return NULL;
 	vmm_options(call->vmm, o);
-	return json_pack("{s:i, s:I, s:I, s:i, s:i, s:[]}", "epoch", 0, "boot_mib",
+	return json_pack("{s:i, s:I, s:I, s:i, s:i, s:[], s:[]}", "epoch", 0, "boot_mib",
 			 IN_MIB(o->memory.bytes), "max_mib",
 			 IN_MIB(o->memory.max_bytes != 0 ? o->memory.max_bytes : o->memory.bytes),
-			 "slots", o->memory.slots, "block_mib", 0, "regions");
+			 "slots", o->memory.slots, "block_mib", 0, "regions", "reserves");
 }
 
 void api_get_memory(struct api_call *call)

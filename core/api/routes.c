@@ -46,6 +46,11 @@ const struct api_route api_routes[] = {
 	{ "GET",   "/memory",               API_BODY_NONE,   api_get_memory, NULL },
 	{ "POST",  "/memory/dimms",         API_BODY_OBJECT, api_post_dimm, NULL },
 	{ "DELETE", "/memory/dimms/{id}",   API_BODY_NONE,   api_delete_dimm, NULL },
+	{ "PUT",   "/hotplug/memory",       API_BODY_OBJECT, api_put_section, "memory-hotplug" },
+	{ "PATCH", "/hotplug/memory",       API_BODY_OBJECT, api_patch_hotplug, NULL },
+	{ "GET",   "/hotplug/memory",       API_BODY_NONE,   api_get_hotplug, NULL },
+	{ "PATCH", "/hotplug/memory/{id}",  API_BODY_OBJECT, api_patch_hotplug, NULL },
+	{ "GET",   "/hotplug/memory/{id}",  API_BODY_NONE,   api_get_hotplug, NULL },
 	{ "GET",   "/events",               API_BODY_NONE,   api_get_events, NULL },
 };
 /* clang-format on */
