@@ -184,7 +184,7 @@ static int give(struct memory *m, const struct memmap_reserve *b, const struct v
 }
 
 /* What the guest's request is about comes or goes; with the lock held, which is let go of meanwhile. */
-static void settle(struct memory *m, struct reserve *r)
+static void pass_pages(struct memory *m, struct reserve *r)
 {
 	const struct vmem_result result = r->result;
 	const bool plug = result.plugged.bytes != 0;
@@ -207,7 +207,7 @@ static void settle(struct memory *m, struct reserve *r)
 /* The same: what is owed, and what was asked meanwhile. */
 static void serve(struct memory *m, struct reserve *r)
 {
-	settle(m, r);
+	pass_pages(m, r);
 	for (bool done = true; done;) {
 		const struct question question = r->question;
 		const uint32_t value = r->result.answer;
@@ -324,7 +324,7 @@ static int make_room(struct memory *m, struct reserve *r)
 	return ret;
 }
 
-static void carry_out(struct memory *m, struct reserve *r)
+static void fulfil(struct memory *m, struct reserve *r)
 {
 	r->ret = make_room(m, r);
 	if (r->ret == 0) {
@@ -372,7 +372,7 @@ bool reserve_change(struct memory *m, uint64_t *at_ns)
 	*at_ns = UINT64_MAX;
 	for (uint32_t i = 0; i < m->reserve_count; i++) {
 		if (m->reserves[i].wanted) {
-			carry_out(m, &m->reserves[i]);
+			fulfil(m, &m->reserves[i]);
 			return true;
 		}
 	}

@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
 VIRTIO="virtio virtio_ring virtio_pci virtio_pci_modern_dev virtio_pci_legacy_dev"
-GUEST_MODULES="$VIRTIO virtio_blk virtio_console virtio_balloon virtio-rng rng-core evdev button"
+GUEST_MODULES="$VIRTIO virtio_blk virtio_console virtio_balloon virtio_mem virtio-rng rng-core evdev button"
 L1_MODULES="$VIRTIO virtio_console irqbypass kvm kvm-amd kvm-intel ccp"
 
 [ -e "$NESTED/kernel/done" ] || die "no kernel: tests/rig/nested/fetch.sh gets it"

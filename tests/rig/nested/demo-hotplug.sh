@@ -2,18 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # demo-hotplug.sh: the part of demo-run.sh that gives the guest memory and takes it away while the load runs.
 #
-# Two DIMMs come: `fixed`, which the guest onlines for its kernel, and `loose`, which it onlines movable.
-# The guest fills more memory than it booted with has room for and uses it for disk I/O.  `loose` is ejected,
-# `fixed` is refused.  At each step a table of what each device felt of it.
+# Two DIMMs come: `fixed`, which the guest onlines for its kernel, and `loose`, which it onlines movable; then
+# it takes a GiB by virtio-mem.  The guest fills more memory than it booted with has room for and uses it for
+# disk I/O.  `loose` is ejected, `fixed` is refused, and the GiB is given back.  At each step a table of what
+# each device felt of it.
 
 [ "$DEMO_SLOW" -eq 1 ] || DEMO_MEMORY+=,pages=2m
 DEMO_MEMORY+=,max=1G
 FIXED_MIB=128
 LOOSE_MIB=256
 FILL_MIB=256
+PLUG_MIB=1024
+PLUG_BLOCKS=8   # of the guest's memory blocks
+PLUG_EPOCHS=8   # at most, each way
 disks=(rootfs)
-options=() settings='' kernel_messages=0
-words="demo.hot=kernel,movable,movable demo.fill=$FILL_MIB"
+options=(--memory-hotplug "${PLUG_MIB}M") settings='' kernel_messages=0
+words="demo.hot=kernel,movable,movable$(printf ',movable%.0s' $(seq $PLUG_BLOCKS)) demo.fill=$FILL_MIB"
 steps=0 # changes of the map so far
 
 # show_step TEXT: the last replacement of each device, which this step was the reason of.
@@ -49,6 +53,37 @@ remove() {
 	expect "$1 is not proven to be gone: $proof" [ "$proof" = 'true 0 0 0' ]
 }
 
+# mem0 KEY: as the guest has it.
+mem0() {
+	ctl memory size mem0 | jget "$1"
+}
+
+plugged() {
+	[ "$(mem0 plugged_size_mib)" = "$1" ]
+}
+
+epoch() {
+	ctl memory | jget epoch
+}
+
+mapped() {
+	[ "$(ctl memory | jget reserves.0.mapped_mib)" = "$1" ]
+}
+
+# resize MIB: and wait until the guest has it so.
+resize() {
+	local before grown
+	before=$(epoch)
+	ctl memory resize mem0 "$1" || give_up "memory resize mem0 $1"
+	wait_until 120 "the guest has $1 MiB by virtio-mem" plugged "$1"
+	[ "$1" != 0 ] || wait_until 60 "the map follows" mapped 0
+	grown=$(($(epoch) - before))
+	expect "mem0 to $1 MiB took no epoch" [ $grown -ge 1 ]
+	expect "mem0 to $1 MiB took $grown epochs" [ $grown -le $PLUG_EPOCHS ]
+	steps=$((steps + grown - 1))
+	show_step "mem0: $1 MiB by virtio-mem, in $grown epochs"
+}
+
 refused() {
 	! mayfly ctl "$SOCKET" memory remove "$1" 2>"$DEMO_DIR/refused.log" || return 1
 	note "$(cat "$DEMO_DIR/refused.log")"
@@ -59,11 +94,14 @@ disturb() {
 	note "load runs; memory comes and goes"
 	add fixed $FIXED_MIB 1
 	add loose $LOOSE_MIB 3
+	resize $PLUG_MIB
+	wait_until 60 "the guest onlines what it plugged" said "DEMO-GUEST: onlined $((3 + PLUG_BLOCKS))"
 	wait_until 120 "the guest fills its memory" said 'DEMO-GUEST: memory mib='
 	note "guest: $(sed -nE 's/.*DEMO-GUEST: (memory mib=.*)/\1/p' "$DEMO_DIR/console.log" | tr -d '\r')"
 	expect "what was in the new memory is wrong" said "DEMO-GUEST: memory mib=$FILL_MIB wrong=0 disk=ok"
 	remove loose
 	expect "the guest gave back what its kernel has" refused fixed
+	resize 0
 	mayfly ctl "$SOCKET" memory | sed 's/^/  /'
 }
 

@@ -42,7 +42,7 @@ in_nested() {
 		DEMO_CPUS DEMO_MEMORY DEMO_DISK DEMO_RATE DEMO_WRITERS DEMO_HAMMERS; do
 		[ -z "${!name-}" ] || vars+=(--env "$name=${!name}")
 	done
-	"$here/nested.sh" --mem 2048 --append "hugepages=$huge" --timeout "${DEMO_TIMEOUT:-2400}" ${out[@]+"${out[@]}"} \
+	"$here/nested.sh" --mem "$mem" --append "hugepages=$huge" --timeout "${DEMO_TIMEOUT:-2400}" ${out[@]+"${out[@]}"} \
 		--env DEMO_KERNEL=/l2/vmlinuz --env DEMO_INITRD=/l2/initrd --env DEMO_DIR=/tmp \
 		--env DEMO_KEEP=/out --env DEMO_SLOW=5 ${vars[@]+"${vars[@]}"} \
 		--env "DEMO_PART=/files/${part##*/}" "$here/demo-run.sh" "$part"
@@ -62,8 +62,8 @@ faults)
 hotplug) keep=$TOP/build/demo-hotplug ;;
 *) die "usage: tests/rig/nested/demo.sh [replace|faults|hotplug]" ;;
 esac
-huge=136
-[ "${1-}" != hotplug ] || huge=330 # 256 + 128 + 256 MiB, and some
+huge=136 mem=2048
+[ "${1-}" != hotplug ] || huge=850 mem=4096 # 256 + 128 + 256 + 1024 MiB, and some
 part=$here/demo-${1-replace}.sh
 mkdir -p "$keep" 2>/dev/null || true
 [ -w "$keep" ] || keep=

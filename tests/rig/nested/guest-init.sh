@@ -85,7 +85,7 @@ hot_memory() {
 	guestload memory "$(param demo.fill 64)" "/mnt/${disks%% *}/memory"
 }
 
-for module in virtio_pci virtio_blk virtio_console virtio-rng button evdev; do
+for module in virtio_pci virtio_blk virtio_console virtio-rng virtio_mem button evdev; do
 	modprobe $module || echo "modprobe $module failed" >>/run/early
 done
 if await /dev/hvc0; then

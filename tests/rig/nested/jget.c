@@ -2,7 +2,8 @@
 /*
  * jget PATH...: reads JSON documents from stdin, one after the other, and prints for each (for each
  * element of one that is an array, or of the array under `devices`) a line with the values at the
- * given paths, tab-separated; at once, for whoever waits for the next.  A path is keys with dots between; what is not there prints as `-`.
+ * given paths, tab-separated; at once, for whoever waits for the next.  A path is keys with dots between, of an
+ * array a number; what is not there prints as `-`.
  * A static program for scripts in places without python3.  Exit 1: not JSON.
  */
 #include <jansson.h>
@@ -21,7 +22,8 @@ static const json_t *follow(const json_t *value, const char *path)
 			return NULL;
 		memcpy(key, path, n);
 		key[n] = '\0';
-		value = json_object_get(value, key);
+		value = json_is_array(value) ? json_array_get(value, strtoul(key, NULL, 10))
+					     : json_object_get(value, key);
 		path += n + (path[n] == '.');
 	}
 	return value;

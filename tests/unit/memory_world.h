@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hotplug/memory on real memory and a made-up KVM and supervisor, which note what is asked of them and fail
+ * where they are told to.  Includes the sources, so as to stand between them and the real ones.
+ */
+#ifndef MAYFLY_TESTS_UNIT_MEMORY_WORLD_H
+#define MAYFLY_TESTS_UNIT_MEMORY_WORLD_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/cc.h"
+#include "core/log.h"
+#include "core/machine/layout.h"
+#include "hotplug/memory.h"
+
+#define MIB (1ull << 20)
+#define BOOT (64 * MIB)
+#define BLOCK (128 * MIB)
+#define WINDOW (4ull << 30)
+
+/* NAME, as it stands in the log. */
+#define STEPS(X)                                                                                   \
+	X(SLOT, "slot")                                                                            \
+	X(PREPARE, "prepare")                                                                      \
+	X(ABANDON, "abandon") X(MOVED, "moved") X(GONE, "gone") X(INSERT, "insert") X(ASK, "ask")
+
+enum step {
+#define STEP_ENUM(NAME, name) STEP_##NAME,
+	STEPS(STEP_ENUM)
+#undef STEP_ENUM
+		STEP_COUNT
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char said[512];
+static struct {
+	enum step step;
+	int ret;
+	uint32_t times;
+} fault;
+static uint32_t map_of_kvm, map_of_boxes, map_before;
+static struct memmap map;
+static struct memory *memory;
+
+static int note(enum step step)
+{
+	static const char *const names[] = {
+#define STEP_NAME(NAME, name) name,
+		STEPS(STEP_NAME)
+#undef STEP_NAME
+	};
+	int ret = 0;
+
+	pthread_mutex_lock(&lock);
+	snprintf(said + strlen(said), sizeof(said) - strlen(said), "%s ", names[step]);
+	if (fault.times > 0 && fault.step == step) {
+		fault.times--;
+		ret = fault.ret;
+	}
+	pthread_mutex_unlock(&lock);
+	return ret;
+}
+
+static int fake_set_memory(struct vm *vm, const struct box_memory *epoch)
+{
+	const int ret = note(STEP_SLOT);
+
+	(void)vm;
+	if (ret == 0)
+		map_of_kvm = epoch->map.epoch;
+	return ret;
+}
+
+static int fake_prepare(struct supervisor *sup, const struct box_memory *next, uint32_t timeout_ms,
+			char *who)
+{
+	(void)sup, (void)timeout_ms;
+	map_before = map_of_boxes;
+	map_of_boxes = next->map.epoch;
+	snprintf(who, DEVICE_ID_MAX + 1, "disk0");
+	return note(STEP_PREPARE);
+}
+
+static void fake_abandon(struct supervisor *sup)
+{
+	(void)sup;
+	note(STEP_ABANDON);
+	map_of_boxes = map_before;
+}
+
+static int fake_move(struct supervisor *sup, enum epoch_until until, uint32_t timeout_ms, char *who)
+{
+	(void)sup, (void)timeout_ms;
+	snprintf(who, DEVICE_ID_MAX + 1, "disk0");
+	return note(until == EPOCH_GONE ? STEP_GONE : STEP_MOVED);
+}
+
+/* The last answer, and how many there were. */
+static struct {
+	uint32_t value, count;
+	uint64_t generation;
+} answered;
+
+static int fake_answer(struct device *dev, const struct device_question *question, uint32_t value)
+{
+	(void)dev;
+	pthread_mutex_lock(&lock);
+	answered.value = value;
+	answered.generation = question->generation;
+	answered.count++;
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
+#define vm_set_memory fake_set_memory
+#define supervisor_prepare_memory fake_prepare
+#define supervisor_abandon_memory fake_abandon
+#define supervisor_move_memory fake_move
+#define device_answer_question fake_answer
+#include "hotplug/memory.c"
+#include "hotplug/memory_change.c"
+#include "hotplug/reserve.c"
+
+static void assert_said(const char *want)
+{
+	/* The guest is told after who asked is answered. */
+	for (int ms = 0; ms < 5000 && strlen(said) < strlen(want); ms++)
+		usleep(1000);
+	assert_string_equal(said, want);
+	said[0] = '\0';
+}
+
+#endif
