@@ -123,9 +123,14 @@ static int hotplug_put(struct run_options *o, const struct config_section *secti
 	return 0;
 }
 
+/* One stands by itself, as Firecracker has it. */
 static json_t *all_hotplug(const struct run_options *o, const struct config_section *section)
 {
-	json_t *all = json_array();
+	json_t *all;
+
+	if (o->hotplug_count == 1)
+		return config_give(&section->table, &o->hotplug[0]);
+	all = json_array();
 
 	for (uint32_t i = 0; i < o->hotplug_count; i++)
 		json_array_append_new(all, config_give(&section->table, &o->hotplug[i]));

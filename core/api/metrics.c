@@ -12,6 +12,7 @@
 #include "core/cc.h"
 #include "devmodel/abi/message.h"
 #include "hotplug/memory.h"
+#include "hotplug/reserve.h"
 
 struct metrics {
 	FILE *out;
@@ -169,6 +170,35 @@ static void balloon(const struct metrics *m, struct vmm *vmm)
 	}
 }
 
+/* One line a device for each of the family's sizes. */
+static void hotplug(const struct metrics *m, struct memory *memory)
+{
+	static const struct {
+		const char *name, *help;
+		size_t offset;
+	} sizes[] = {
+		{ "mayfly_hotplug_requested_bytes", "What the guest is to have by virtio-mem.",
+		  offsetof(struct reserve_status, requested_bytes) },
+		{ "mayfly_hotplug_plugged_bytes", "What it has.",
+		  offsetof(struct reserve_status, plugged_bytes) },
+		{ "mayfly_hotplug_mapped_bytes", "What of it device processes and KVM have.",
+		  offsetof(struct reserve_status, mapped_bytes) },
+	};
+	struct reserve_status all[LAYOUT_NODES_MAX];
+	const uint32_t n = memory != NULL ? reserve_statuses(memory, all) : 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes) && n != 0; i++) {
+		family(m, sizes[i].name, "gauge", sizes[i].help);
+		for (uint32_t k = 0; k < n; k++) {
+			const char *status = (const char *)&all[k];
+
+			fprintf(m->out, "%s{device=\"%s\"} %llu\n", sizes[i].name, all[k].spec.id,
+				*(const unsigned long long *)(const void *)(status +
+									    sizes[i].offset));
+		}
+	}
+}
+
 static void write_all(struct metrics *m, struct vmm *vmm)
 {
 	m->count = vmm_devices(vmm, m->infos, API_DEVICES_MAX);
@@ -183,6 +213,7 @@ static void write_all(struct metrics *m, struct vmm *vmm)
 	times(m);
 	numbers(m);
 	balloon(m, vmm);
+	hotplug(m, vmm_memory(vmm));
 }
 
 char *metrics_text(struct vmm *vmm)

@@ -174,8 +174,7 @@ static bool path_matches(const char *pattern, const char *path, struct api_call 
 static bool path_unsupported(const char *path)
 {
 	static const char *const parts[] = {
-		"network-interfaces", "vsock",    "balloon", "mmds",
-		"cpu-config",         "snapshot", "hotplug", "pmem",
+		"network-interfaces", "vsock", "balloon", "mmds", "cpu-config", "snapshot", "pmem",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {

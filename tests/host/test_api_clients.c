@@ -276,7 +276,6 @@ static void test_refusals(void **state)
 		{ "PUT", "/mmds/config", "{}", "mmds/config: not supported" },
 		{ "PUT", "/cpu-config", "{}", "cpu-config: not supported" },
 		{ "PUT", "/snapshot/create", "{}", "snapshot/create: not supported" },
-		{ "PUT", "/hotplug/memory", "{}", "hotplug/memory: not supported" },
 		{ "PUT", "/machine-config",
 		  "{\"vcpu_count\":1,\"mem_size_mib\":64,\"track_dirty_pages\":true}",
 		  "track_dirty_pages: true is not supported" },

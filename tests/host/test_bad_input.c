@@ -99,6 +99,21 @@ static void test_usage(void **state)
 	ends("--balloon 1M,stats=65536", 2, "--balloon: stats: 65536 is not between 0 and 65535");
 	ends("--balloon 4K", 2, "--balloon: amount: not whole MiB");
 	ends("--balloon reporting", 2, "--balloon: ");
+	ends("--memory-hotplug 100M", 2,
+	     "--memory-hotplug: total_size_mib: must be a multiple of slot_size_mib, 128");
+	ends("--memory-hotplug 1G,block=3M", 2,
+	     "--memory-hotplug: block_size_mib: must be a power of two");
+	ends("--memory-hotplug 1G,block=4M,slot=6M", 2,
+	     "--memory-hotplug: slot_size_mib: must be a multiple of block_size_mib, 4");
+	ends("--memory-hotplug 1G,block=1M", 2, "--memory-hotplug: block: ");
+	ends("--memory-hotplug 1G,node=1", 2, "memory-hotplug: node: the guest has 1 NUMA nodes");
+	ends("--memory-hotplug 1G --memory-hotplug 2G", 2,
+	     "memory-hotplug: node: 0 has one already");
+	ends("--memory-hotplug 129G", 2,
+	     "memory-hotplug: slot_size_mib: must be larger: 1032 slots");
+	ends("--memory 1G,pages=1g --memory-hotplug 1G", 2,
+	     "memory-hotplug: block_size_mib: less than a page of the memory, 1024 MiB");
+	ends("--disk id=mem0,path=/a", 2, "--disk: id: 'mem0' is another device's");
 	ends("--disk id=balloon,path=/a", 2, "--disk: id: 'balloon' is another device's");
 	ends("--disk id=rng,path=/a", 2, "--disk: id: 'rng' is another device's");
 	ends("kernel", 2, "unexpected argument 'kernel'");
@@ -291,7 +306,10 @@ static void test_file(void **state)
 		{ "{\"cpu-config\":\"x\"}", "cpu-config: not supported" },
 		{ "{\"mmds-config\":{}}", "mmds-config: not supported" },
 		{ "{\"pmem\":[]}", "pmem: not supported" },
-		{ "{\"memory-hotplug\":{}}", "memory-hotplug: not supported" },
+		{ "{\"memory-hotplug\":{}}", "memory-hotplug.total_size_mib: must be given" },
+		{ "{\"memory-hotplug\":7}", "memory-hotplug: is not an object" },
+		{ "{\"memory-hotplug\":[{\"total_size_mib\":100}]}",
+		  "memory-hotplug.total_size_mib: must be a multiple of slot_size_mib, 128" },
 		{ "{\"drives\":{}}", "drives: is not an array" },
 		{ "{\"drives\":[7]}", "drives[0]: is not an object" },
 		{ "{\"drives\":[{\"drive_id\":\"a\"}]}", "drives[0].path_on_host: must be given" },

@@ -395,6 +395,48 @@ static void test_memory_slots(void **state)
 	memmap_destroy(&extra);
 }
 
+/* A region of many slots: what grows and shrinks is at its end, under a running guest. */
+static void test_slices(void **state)
+{
+	const uint64_t slice = 2 << 20;
+	struct memmap extra;
+	const struct memmap_config config = { .bytes = slice, .node = -1, .phys_bits = 40 };
+	const struct memmap_config reserve = { .bytes = 64 * slice, .node = -1 };
+	const char *what;
+
+	(void)state;
+	struct rig *r = rig_start(2, false, "load");
+	static struct box_memory epoch, next;
+	struct vm *vm = &r->m.vm;
+
+	assert_int_equal(memmap_create(&extra, &config, &what), 0);
+	assert_int_equal(memmap_add_reserve(&extra, &reserve, LAYOUT_RAM_HIGH, slice, &what), 0);
+	for (uint64_t i = 0; i < 30; i++) {
+		const uint64_t n = i * 29 % 65;
+		uint64_t bytes = 0;
+
+		assert_int_equal(memmap_plan_reserve(&extra, 0, n * slice, &next), 0);
+		epoch = r->m.memory.epoch;
+		epoch.map.count = n != 0 ? 2 : 1;
+		epoch.map.regions[1] = next.map.regions[1];
+		epoch.slot_bytes[1] = next.slot_bytes[1];
+		assert_int_equal(vm_set_memory(vm, &epoch), 0);
+		for (uint32_t k = 1; k < VM_SLOTS_MAX; k++) {
+			const struct vm_slot *s = &vm->slots[k];
+
+			assert_true(s->bytes == 0 ||
+				    (s->bytes == slice &&
+				     s->addr - extra.reserves[0].addr == s->gpa - LAYOUT_RAM_HIGH));
+			bytes += s->bytes;
+		}
+		assert_int_equal(bytes, n * slice);
+		memmap_accept(&extra, &next);
+	}
+	wait_progress(r, 0, progress(r, 0));
+	assert_int_equal(rig_stop(r), 0);
+	memmap_destroy(&extra);
+}
+
 static void test_msi_pool(void **state)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
@@ -563,6 +605,7 @@ int main(void)
 		cmocka_unit_test(test_triple_fault),
 		cmocka_unit_test(test_panic),
 		cmocka_unit_test(test_memory_slots),
+		cmocka_unit_test(test_slices),
 		cmocka_unit_test(test_msi_pool),
 		cmocka_unit_test(test_doorbell),
 		cmocka_unit_test(test_most_cpus),

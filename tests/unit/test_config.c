@@ -425,20 +425,52 @@ static void test_balloon(void **state)
 	assert_int_equal(run_consistent(&run, &error), 0);
 }
 
+/* ---- memory hotplug ---- */
+
+static void test_hotplug(void **state)
+{
+	json_t *all, *section;
+
+	(void)state;
+	fresh();
+	all = config_all(&run);
+	assert_null(json_object_get(all, "memory-hotplug"));
+	json_decref(all);
+	refuses("memory-hotplug", "{\"total_size_mib\":1}",
+		"total_size_mib: 1 is not between 2 and 67108864");
+	refuses("memory-hotplug", "{\"total_size_mib\":256,\"node\":8}",
+		"node: 8 is not between 0 and 7");
+	assert_int_equal(run.hotplug_count, 0);
+	takes("memory-hotplug", "{\"total_size_mib\":1024}");
+	assert_true(run.hotplug_count == 1 && run.hotplug[0].total_bytes == 1u << 30 &&
+		    run.hotplug[0].block_bytes == 2u << 20 &&
+		    run.hotplug[0].slot_bytes == 128u << 20);
+	all = config_all(&run);
+	section = json_object_get(all, "memory-hotplug"); /* as Firecracker has it */
+	assert_int_equal(json_integer_value(json_object_get(section, "total_size_mib")), 1024);
+	json_decref(all);
+	takes("memory-hotplug", "{\"total_size_mib\":512,\"slot_size_mib\":256}");
+	takes("memory-hotplug", "{\"total_size_mib\":128,\"block_size_mib\":4,\"node\":1}");
+	assert_int_equal(run.hotplug_count, 2);
+	assert_int_equal(run.hotplug[0].total_bytes, 512u << 20);
+	assert_int_equal(run_consistent(&run, &error), -EINVAL);
+	assert_non_null(strstr(error.text, "memory-hotplug: node: the guest has 1 NUMA nodes"));
+	run.memory.nodes = 2;
+	assert_int_equal(run_consistent(&run, &error), 0);
+	all = config_all(&run);
+	assert_int_equal(json_array_size(json_object_get(all, "memory-hotplug")), 2);
+	json_decref(all);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_balloon),
-		cmocka_unit_test(test_pci_off),
-		cmocka_unit_test(test_noapic),
-		cmocka_unit_test(test_levels),
-		cmocka_unit_test(test_lines),
-		cmocka_unit_test(test_log_fifo),
-		cmocka_unit_test(test_smt),
-		cmocka_unit_test(test_serial),
-		cmocka_unit_test(test_schedules),
-		cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_wrong_schedules),
+		cmocka_unit_test(test_balloon),  cmocka_unit_test(test_hotplug),
+		cmocka_unit_test(test_pci_off),  cmocka_unit_test(test_noapic),
+		cmocka_unit_test(test_levels),   cmocka_unit_test(test_lines),
+		cmocka_unit_test(test_log_fifo), cmocka_unit_test(test_smt),
+		cmocka_unit_test(test_serial),   cmocka_unit_test(test_schedules),
+		cmocka_unit_test(test_limits),   cmocka_unit_test(test_wrong_schedules),
 		cmocka_unit_test(test_lanes),
 	};
 

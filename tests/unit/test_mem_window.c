@@ -233,12 +233,36 @@ static void test_losses(void **state)
 	assert_true(regions[slots - 1].gpa + GIB <= w.end);
 }
 
+/* Behind boot RAM or behind the last, each where its largest pages and blocks can lie. */
+static void test_reserve(void **state)
+{
+	struct mem_window_config config = { .boot_bytes = GIB, .phys_bits = 36 };
+	const char *what = "";
+	uint64_t end = 0, gpa;
+
+	(void)state;
+	assert_int_equal(mem_window_reserve(&config, 128 * MIB, 4096, &end, &gpa, &what), 0);
+	assert_true(gpa == 4 * GIB && end == 4 * GIB + 128 * MIB);
+	assert_int_equal(mem_window_reserve(&config, 59 * GIB, 4096, &end, &gpa, &what), 0);
+	assert_true(gpa == 5 * GIB && end == 64 * GIB);
+	assert_int_equal(mem_window_reserve(&config, 2 * MIB, 4096, &end, &gpa, &what), -EINVAL);
+	assert_non_null(strstr(what, "more than this CPU can address"));
+	end = 0;
+	assert_int_equal(mem_window_reserve(&config, UINT64_MAX, 4096, &end, &gpa, &what), -EINVAL);
+	config = (struct mem_window_config){ .boot_bytes = 63 * GIB, .phys_bits = 46 };
+	assert_int_equal(mem_window_reserve(&config, GIB, 4096, &end, &gpa, &what), 0);
+	assert_int_equal(gpa, 64 * GIB); /* the guest's block is 2 GiB there */
+	assert_int_equal(mem_window_reserve(&config, GIB, 4096, &end, &gpa, &what), 0);
+	assert_int_equal(gpa, 66 * GIB);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_made),      cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_first_fit), cmocka_unit_test(test_other_windows),
-		cmocka_unit_test(test_random),    cmocka_unit_test(test_losses),
+		cmocka_unit_test(test_reserve),       cmocka_unit_test(test_made),
+		cmocka_unit_test(test_refused),       cmocka_unit_test(test_first_fit),
+		cmocka_unit_test(test_other_windows), cmocka_unit_test(test_random),
+		cmocka_unit_test(test_losses),
 	};
 
 	return cmocka_run_group_tests_name("mem_window", tests, NULL, NULL);

@@ -222,6 +222,63 @@ static void test_plans_refused(void **state)
 	memmap_destroy(&mm);
 }
 
+/* An epoch has the first so many bytes; the memory is the same, whatever comes and goes around it. */
+static void test_reserve(void **state)
+{
+	static struct box_memory next;
+	struct memmap_config config = base;
+	const uint64_t at = 8ull << 30;
+	struct memmap mm;
+	const char *what = "";
+
+	(void)state;
+	make(&mm, &base);
+	config.bytes = 64 * MIB;
+	config.prealloc = true;
+	assert_int_equal(memmap_add_reserve(&mm, &config, at, 16 * MIB, &what), 0);
+	assert_int_equal(mm.epoch.map.count, 1);
+	for (uint64_t i = 0; i < 20; i++) {
+		const uint64_t bytes = i * 7 % 5 * 16 * MIB;
+		const struct mem_region *r = &next.map.regions[1];
+
+		assert_int_equal(memmap_plan_reserve(&mm, 0, bytes, &next), 0);
+		assert_int_equal(next.map.epoch, 2 + i);
+		assert_int_equal(next.map.count, bytes != 0 ? 2 : 1);
+		if (bytes != 0)
+			assert_true(r->gpa == at && r->bytes == bytes &&
+				    r->addr == mm.reserves[0].addr &&
+				    next.fds[1] == mm.reserves[0].fd &&
+				    next.slot_bytes[1] == 16 * MIB);
+		memmap_accept(&mm, &next);
+	}
+	config.bytes = 4 * MIB;
+	config.prealloc = false;
+	assert_int_equal(memmap_plan_add(&mm, &config, 4ull << 30, &next, &what), 0);
+	memmap_accept(&mm, &next);
+	assert_int_equal(memmap_plan_reserve(&mm, 0, 16 * MIB, &next), 0);
+	assert_int_equal(next.map.count, 3);
+	memmap_accept(&mm, &next);
+	assert_int_equal(memmap_plan_remove(&mm, 4ull << 30, &next), 0);
+	assert_int_equal(next.map.count, 2);
+	assert_int_equal(next.slot_bytes[1], 16 * MIB);
+	/* With what of it is in the map, and what is not. */
+	memmap_destroy(&mm);
+}
+
+/* Of huge pages there are so many; of the others nobody knows. */
+static void test_check_free(void **state)
+{
+	const char *what = "";
+
+	(void)state;
+	assert_int_equal(memmap_check_free(MEM_PAGES_4K, 1ull << 50, &what), 0);
+	assert_int_equal(memmap_check_free(MEM_PAGES_THP, 1ull << 50, &what), 0);
+	if (access("/sys/kernel/mm/hugepages/hugepages-2048kB", F_OK) == 0) {
+		assert_int_equal(memmap_check_free(MEM_PAGES_2M, 1ull << 39, &what), -ENOMEM);
+		assert_non_null(strstr(what, "too few free 2 MiB pages"));
+	}
+}
+
 /* 32 address bits end where high RAM begins. */
 static void test_addressable(void **state)
 {
@@ -378,6 +435,7 @@ int main(void)
 		cmocka_unit_test(test_one_region),    cmocka_unit_test(test_hole),
 		cmocka_unit_test(test_refusals),      cmocka_unit_test(test_plans),
 		cmocka_unit_test(test_plans_refused), cmocka_unit_test(test_addressable),
+		cmocka_unit_test(test_reserve),       cmocka_unit_test(test_check_free),
 		cmocka_unit_test(test_seals),         cmocka_unit_test(test_advice),
 		cmocka_unit_test(test_prealloc),      cmocka_unit_test(test_node),
 		cmocka_unit_test(test_huge),

@@ -272,10 +272,10 @@ static void test_disk_rules(void **state)
 	/* A slot of the bus is for one device. */
 	snprintf(line + n, sizeof(line) - n, "--rng");
 	refuses(line, "--disk: no PCI slot is left for 'd30': 31 for disks, entropy device, "
-		      "balloon and console");
+		      "balloon, memory hotplug and console");
 	snprintf(line + n, sizeof(line) - n, "--console=tty");
 	refuses(line, "--disk: no PCI slot is left for 'd30': 31 for disks, entropy device, "
-		      "balloon and console");
+		      "balloon, memory hotplug and console");
 	snprintf(line + n, sizeof(line) - n, "--serial=tty");
 	takes(line);
 	takes("--disk id=a,path=/a,queues=2,lanes=2");

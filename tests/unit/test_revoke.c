@@ -90,6 +90,48 @@ static void test_kept(void **state)
 	close(ready[1]);
 }
 
+/* Only what reaches into the tail counts, and only in others. */
+static void test_tail(void **state)
+{
+	cleanup_fd int fd = make();
+	void *own = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	struct revoke_proof proof;
+	int go[2], how;
+	char byte;
+
+	(void)state;
+	assert_true(own != MAP_FAILED);
+	assert_int_equal(pwrite(fd, "y", 1, 0), 1);
+	assert_int_equal(revoke_tail(fd, BYTES / 2, &proof), 0);
+	assert_true(proof.blocks == 0 && proof.maps == 0);
+	assert_int_equal(pread(fd, &byte, 1, BYTES - 1), 1);
+	assert_int_equal(byte, 0);
+	assert_int_equal(pread(fd, &byte, 1, 0), 1);
+	assert_int_equal(byte, 'y');
+	for (uint32_t reaches = 0; reaches < 2; reaches++) {
+		assert_int_equal(pipe(go), 0);
+		const pid_t pid = fork();
+
+		if (pid == 0) {
+			munmap(own, BYTES);
+			if (mmap(NULL, BYTES / 2, PROT_READ, MAP_SHARED, fd, reaches ? 4096 : 0) ==
+			    MAP_FAILED)
+				_exit(1);
+			close(go[1]);
+			pause();
+		}
+		close(go[1]);
+		assert_int_equal(read(go[0], &byte, 1), 0); /* it has mapped */
+		close(go[0]);
+		assert_int_equal(revoke_tail(fd, BYTES / 2, &proof), 0);
+		assert_int_equal(proof.maps, reaches);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_int_equal(waitpid(pid, &how, 0), pid);
+	}
+	assert_int_equal(revoke_tail(fd, BYTES, &proof), 0); /* none */
+	munmap(own, BYTES);
+}
+
 static void test_wrong(void **state)
 {
 	cleanup_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -104,9 +146,8 @@ static void test_wrong(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_nobody),
-		cmocka_unit_test(test_mapped),
-		cmocka_unit_test(test_kept),
+		cmocka_unit_test(test_nobody), cmocka_unit_test(test_mapped),
+		cmocka_unit_test(test_kept),   cmocka_unit_test(test_tail),
 		cmocka_unit_test(test_wrong),
 	};
 
