@@ -58,13 +58,31 @@ static int box_make_socket(struct box *box)
 	return 0;
 }
 
+/* By which its map is known again when another epoch has come, whose regions are other files. */
+static int box_note_regions(struct box *box)
+{
+	const struct box_memory *memory = &box->gen->dev->sup->memory;
+	struct stat st;
+
+	for (uint32_t i = 0; i < box->launch->map.count; i++) {
+		if (fstat(memory->fds[i], &st) != 0)
+			return -errno;
+		box->region_ino[i] = st.st_ino;
+	}
+	return 0;
+}
+
 static int box_request(struct box *box)
 {
 	struct supervisor *sup = box->gen->dev->sup;
 	int fds[SPAWN_FDS_MAX];
 	uint32_t n;
+	int ret;
 
 	launch_fill(box, box->launch);
+	ret = box_note_regions(box);
+	if (ret != 0)
+		return ret;
 	if (send(box->control, box->launch, sizeof(*box->launch), MSG_DONTWAIT | MSG_NOSIGNAL) !=
 	    sizeof(*box->launch))
 		return -errno;

@@ -125,13 +125,11 @@ static bool is_region(const struct map_check *c, const struct map_line *m)
 {
 	for (uint32_t i = 0; i < c->launch->map.count; i++) {
 		const struct mem_region *r = &c->launch->map.regions[i];
-		struct stat st;
 
 		if (m->start != r->addr)
 			continue;
 		return m->end == r->addr + r->bytes && is_shared_rw(m->prot) &&
-		       m->offset == c->launch->region_offset[i] &&
-		       fstat(c->box->gen->dev->sup->memory.fds[i], &st) == 0 && m->ino == st.st_ino;
+		       m->offset == c->launch->region_offset[i] && m->ino == c->box->region_ino[i];
 	}
 	return false;
 }

@@ -253,6 +253,35 @@ static void test_idle(void **state)
 
 /* ---- what comes in between ---- */
 
+#define ABOVE_GPA (8ull << 30)
+#define AUDIT_MS 10
+
+/* Between prepare and move whoever serves is of a map that is not the current one any more, of which it is
+ * audited all the same. */
+static void test_audited(void **state)
+{
+	struct scene *s = scene_open(&rig, &(struct boxrig_blk_config){ .audit_ms = AUDIT_MS });
+	struct device_status status;
+	int fd = -1;
+
+	(void)state;
+	add_region();
+	assert_int_equal(guestmem_add(&rig.mem, ABOVE_GPA, NEW_BYTES, GUESTMEM_4K), 0);
+	assert_int_equal(prepare(), 0);
+	assert_int_equal(move(EPOCH_MOVED), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(guestmem_remove(&rig.mem, i ? ABOVE_GPA : NEW_GPA, &fd), 0);
+		assert_int_equal(prepare(), 0);
+		usleep(10 * AUDIT_MS * 1000);
+		assert_int_equal(move(EPOCH_GONE), 0);
+		check_revoked(fd);
+	}
+	status = scene_status(s);
+	assert_int_equal(status.replacements[REPLACE_AUDIT], 0);
+	assert_int_equal(status.replacements[REPLACE_MEMORY_MAP], 3);
+	scene_close(s);
+}
+
 static void test_abandoned(void **state)
 {
 	struct scene *s = open_both();
@@ -418,10 +447,10 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		epoch_test(test_changes),   epoch_test(test_idle),
-		epoch_test(test_abandoned), epoch_test(test_cannot_be_had),
-		epoch_test(test_disturbed), epoch_test(test_quarantined),
-		epoch_test(test_late),
+		epoch_test(test_changes),       epoch_test(test_idle),
+		epoch_test(test_audited),       epoch_test(test_abandoned),
+		epoch_test(test_cannot_be_had), epoch_test(test_disturbed),
+		epoch_test(test_quarantined),   epoch_test(test_late),
 	};
 
 	return cmocka_run_group_tests_name("epochs", tests, setup, teardown);
