@@ -231,11 +231,6 @@ static const struct config_field memory_fields[] = {
 	  RUN(memory.nodes),
 	  .min = 1,
 	  .max = RUN_NODES_MAX },
-	{ .key = "nodes",
-	  .type = &config_number,
-	  RUN(memory.nodes),
-	  .min = 1,
-	  .max = RUN_NODES_MAX },
 };
 static const struct config_table memory_table = TABLE(memory_fields, NULL);
 
