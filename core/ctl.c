@@ -43,7 +43,7 @@ struct command {
 	const char *method;
 	const char *path;                   /* printf format where there is an id */
 	const char *one;                    /* the same where there is a number, too */
-	const char *body;                   /* printf format of what follows the id, and the id */
+	const char *body;                   /* printf format of the last word, and the id */
 	void (*show)(const json_t *answer); /* NULL: nothing to show, or text */
 	bool endless;                       /* a line after the other, each shown */
 	bool lasts;                         /* a terminal is told that it goes on */
@@ -258,7 +258,7 @@ static const struct command commands[] = {
 	{ "memory size", OPERANDS_ID, GET, .path = "/hotplug/memory/%s", .show = show_object },
 	{ "memory balloon", OPERANDS_NONE, GET, .path = "/balloon", .show = show_object },
 	{ "memory balloon", OPERANDS_MIB, PATCH, .path = "/balloon",
-	  .body = "{\"amount_mib\":%2$s}" },
+	  .body = "{\"amount_mib\":%s}" },
 	{ "memory balloon statistics", OPERANDS_NONE, GET, .path = "/balloon/statistics",
 	  .show = show_object },
 	{ "events", OPERANDS_NONE, GET, .path = "/events", .show = show_event, .endless = true },
@@ -370,7 +370,7 @@ static int run_command(const struct ctl *ctl, const char *id)
 	else
 		snprintf(path, sizeof(path), c->path, id);
 	if (c->body != NULL)
-		snprintf(body, sizeof(body), c->body, more, id);
+		snprintf(body, sizeof(body), c->body, more != NULL ? more : id, id);
 	/* NOLINTEND(*-nonliteral) */
 	if (ask(ctl, c->method, path, c->body != NULL ? body : NULL, &answer) != 0)
 		return EXIT_FAILURE;
@@ -481,7 +481,7 @@ static int check_operands(const struct command *c, const char *id, const char *m
 	case OPERANDS_MIB:
 		if (more != NULL)
 			return usage("is one word too many", more);
-		return is_number(id) ? 0 : usage("is not a number of MiB", id);
+		return is_number(id) ? 0 : usage("is neither a number of MiB nor `statistics`", id);
 	case OPERANDS_ID_FAULT:
 		if (more == NULL)
 			return usage("needs a device's id and a fault", c->name);

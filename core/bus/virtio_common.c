@@ -47,8 +47,8 @@ bool virtio_features_acceptable(const struct virtio_pci *dev)
 	const uint64_t features = virtio_features(dev);
 
 	return !(features & ~dev->spec.features) && (features & 1ull << VIRTIO_F_VERSION_1) &&
-	       !(dev->spec.required & ~features) &&
-	       !dev->driver_features[2] && !dev->driver_features[3];
+	       !(dev->spec.required & ~features) && !dev->driver_features[2] &&
+	       !dev->driver_features[3];
 }
 
 static uint32_t device_feature_select_read(struct virtio_pci *dev, uint32_t arg)

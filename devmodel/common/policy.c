@@ -65,12 +65,9 @@ const struct policy policy_common = POLICY_TABLE(rules);
 const struct policy *policy_of(uint32_t kind)
 {
 	static const struct policy *const policies[DEV_KIND_COUNT] = {
-		[DEV_KIND_BLK] = &policy_blk,
-		[DEV_KIND_RNG] = &policy_rng,
-		[DEV_KIND_CONSOLE] = &policy_console,
-		[DEV_KIND_SERIAL] = &policy_serial,
-		[DEV_KIND_MEM] = &policy_mem,
-		[DEV_KIND_BALLOON] = &policy_balloon,
+		[DEV_KIND_BLK] = &policy_blk,         [DEV_KIND_RNG] = &policy_rng,
+		[DEV_KIND_CONSOLE] = &policy_console, [DEV_KIND_SERIAL] = &policy_serial,
+		[DEV_KIND_MEM] = &policy_mem,         [DEV_KIND_BALLOON] = &policy_balloon,
 	};
 
 	return kind < DEV_KIND_COUNT ? policies[kind] : NULL;

@@ -16,14 +16,14 @@ static struct boxrig rig;
 static struct memrig mem;
 static struct device_spec like; /* what is to be else than usual */
 
-static int begin(void **state)
+static int setup(void **state)
 {
 	(void)state;
 	like = (struct device_spec){ 0 };
 	return memrig_create(&rig, &mem, WANTED, &like);
 }
 
-static int end(void **state)
+static int teardown(void **state)
 {
 	(void)state;
 	memrig_destroy(&mem);
@@ -299,7 +299,7 @@ static void test_quarantined(void **state)
 	expect_state(MEM_PLUGGED, 0, 8);
 }
 
-#define mem_test(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
+#define mem_test(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
 {

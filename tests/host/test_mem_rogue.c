@@ -14,7 +14,7 @@
 static struct boxrig rig;
 static struct memrig mem;
 
-static int begin(void **state)
+static int setup(void **state)
 {
 	const struct device_spec like = { .death_budget = 0 };
 	const int ret = memrig_create(&rig, &mem, WANTED, &like);
@@ -24,7 +24,7 @@ static int begin(void **state)
 	return ret;
 }
 
-static int end(void **state)
+static int teardown(void **state)
 {
 	(void)state;
 	memrig_destroy(&mem);
@@ -123,7 +123,7 @@ static void test_lies(void **state)
 	assert_int_equal(watch_count(&mem.watch, WATCH_REPLACED), 0);
 }
 
-#define mem_test(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
+#define mem_test(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
 {

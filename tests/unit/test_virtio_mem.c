@@ -47,10 +47,10 @@ static int teardown(void **state)
 
 static struct vmem_result ask_at(uint8_t place, uint8_t request, uint64_t addr, uint16_t blocks)
 {
-	const struct mem_ask ask = { request, place, blocks, addr };
+	const struct mem_ask asked = { request, place, blocks, addr };
 	struct vmem_result result;
 
-	vmem_ask(&v, &ask, &result);
+	vmem_ask(&v, &asked, &result);
 	return result;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The transport as a driver sees it: the sequences of Linux, and those of drivers that do not keep
- * to the rules.  Interrupts, doorbells and PCI matters are in test_virtio_irq.c.
+ * to the rules.  Interrupts, doorbells and PCI matters are in test_virtio_irq.c, the device's
+ * configuration space in test_virtio_config.c.
  */
 #include "core/bus/virtio_pci.h"
 
@@ -378,22 +379,6 @@ static void test_every_offset_of_the_bar(void **state)
 	check_started(1);
 }
 
-static void test_device_config(void **state)
-{
-	(void)state;
-	assert_int_equal(bus_read(rig.mmio, drv.device, 8), 0x4746454443424140);
-	assert_int_equal(bus_read(rig.mmio, drv.device + 3, 2), 0x4443);  /* no alignment here */
-	assert_int_equal(bus_read(rig.mmio, drv.device + 22, 4), 0x5756); /* beyond: 0 */
-	assert_int_equal(bus_read(rig.mmio, drv.device + 24, 8), 0);
-	assert_int_equal(bus_read(rig.mmio, drv.device + 300, 8), 0);
-	bus_write(rig.mmio, drv.device + 6, 8, UINT64_MAX);
-	assert_int_equal(bus_read(rig.mmio, drv.device + 6, 8), 0x4d4cffffffff4746);
-	bus_write(rig.mmio, drv.device + 22, 8, 0);
-	assert_int_equal(bus_read(rig.mmio, drv.device + 20, 4), 0x57565554);
-	driver_put(&drv, DRIVER_STATUS, 1, 0); /* what the driver wrote is gone, no more */
-	assert_int_equal(bus_read(rig.mmio, drv.device + 6, 8), 0x4d4c4b4a49484746);
-}
-
 static void test_reset_waits_for_the_backend(void **state)
 {
 	(void)state;
@@ -518,47 +503,6 @@ static void test_needs_reset(void **state)
 	check_started(2);
 }
 
-static void test_config_changed(void **state)
-{
-	uint8_t config[24] = { 7, 6, 5 };
-	const uint32_t generation = driver_get(&drv, DRIVER_GENERATION, 1);
-
-	(void)state;
-	virtio_pci_config_changed(rig.dev, 0, config, sizeof(config));
-	assert_int_equal(driver_get(&drv, DRIVER_GENERATION, 1), generation + 1);
-	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050607);
-	assert_int_equal(bus_read(rig.mmio, drv.isr, 1), 0);
-	driver_bring_up(&drv);
-	config[0] = 9;
-	virtio_pci_config_changed(rig.dev, 0, config, 1);
-	assert_int_equal(driver_get(&drv, DRIVER_GENERATION, 1), generation + 2);
-	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050609);
-	assert_int_equal(bus_read(rig.mmio, drv.isr, 4), 2);
-	assert_int_equal(fake_delivered(&rig.machine, DRIVER_DATA(0)), 1);
-	config[0] = 1; /* the same without a word */
-	virtio_pci_config_set(rig.dev, 0, config, 1);
-	assert_int_equal(driver_get(&drv, DRIVER_GENERATION, 1), generation + 3);
-	assert_int_equal(bus_read(rig.mmio, drv.device, 4), 0x050601);
-	assert_int_equal(bus_read(rig.mmio, drv.isr, 4), 0);
-	assert_int_equal(fake_delivered(&rig.machine, DRIVER_DATA(0)), 1);
-}
-
-/* What the driver writes beside it stays and is seen; a reset takes that alone back. */
-static void test_config_part(void **state)
-{
-	uint32_t words[3], want[3] = { 0x43424140, 0x11223344, 0x5a5a5a5a };
-
-	(void)state;
-	driver_bring_up(&drv);
-	bus_write(rig.mmio, drv.device + 8, 4, want[2]);
-	virtio_pci_config_changed(rig.dev, 4, &want[1], sizeof(want[1]));
-	virtio_pci_config_get(rig.dev, 0, words, sizeof(words));
-	assert_memory_equal(words, want, sizeof(want));
-	driver_put(&drv, DRIVER_STATUS, 1, 0);
-	virtio_pci_config_get(rig.dev, 8, words, sizeof(words[0]));
-	assert_int_equal(words[0], 0x4b4a4948);
-}
-
 static void test_machine_reset(void **state)
 {
 	(void)state;
@@ -593,15 +537,12 @@ int main(void)
 		VIRTIO_TEST(test_queue_phases),
 		VIRTIO_TEST(test_undefined_accesses_to_every_offset),
 		VIRTIO_TEST(test_every_offset_of_the_bar),
-		VIRTIO_TEST(test_device_config),
 		VIRTIO_TEST(test_reset_waits_for_the_backend),
 		VIRTIO_TEST(test_reset_completes_by_itself),
 		VIRTIO_TEST(test_resets_are_rationed),
 		VIRTIO_TEST(test_resets_without_master_are_rationed),
 		VIRTIO_TEST(test_start_fails),
 		VIRTIO_TEST(test_needs_reset),
-		VIRTIO_TEST(test_config_changed),
-		VIRTIO_TEST(test_config_part),
 		VIRTIO_TEST(test_machine_reset),
 	};
 

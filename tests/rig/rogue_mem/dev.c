@@ -7,23 +7,26 @@
 #include "tests/rig/rogue_mem/rogue_mem.h"
 
 /* Beyond its first answer nobody looks at it any more. */
-static int ask_badly(struct dev *dev, enum rogue_mem how, uint32_t value, uint64_t addr)
+static void ask_badly(struct dev *dev, enum rogue_mem how, uint32_t value, uint64_t addr)
 {
 	int ret = dev_report(dev, REPORT_ASK, value, addr);
 
 	switch (how) {
 	case ROGUE_MEM_TWICE:
-		return dev_report(dev, REPORT_ASK, value, addr);
+		dev_report(dev, REPORT_ASK, value, addr);
+		return;
 	case ROGUE_MEM_FLOOD:
 		while (ret == 0)
 			ret = dev_report(dev, REPORT_ASK, value, addr);
-		return ret;
+		return;
 	case ROGUE_MEM_PARKED:
-		return dev_report(dev, REPORT_PARKED, 0, 0);
+		dev_report(dev, REPORT_PARKED, 0, 0);
+		return;
 	case ROGUE_MEM_SYNC:
-		return dev_report(dev, REPORT_SYNC, 0, 0);
+		dev_report(dev, REPORT_SYNC, 0, 0);
+		return;
 	default:
-		return ret;
+		return;
 	}
 }
 
@@ -40,8 +43,10 @@ static uint32_t ask(struct dev *dev, const struct virtq *q, const struct mem_req
 
 	if (how == ROGUE_MEM_SILENT)
 		return answer;
-	if (how >= ROGUE_MEM_TWICE && how <= ROGUE_MEM_SYNC && how != ROGUE_MEM_UNKNOWN)
-		return ask_badly(dev, how, value, req->addr) == 0 ? answer : 0;
+	if (how >= ROGUE_MEM_TWICE && how <= ROGUE_MEM_SYNC && how != ROGUE_MEM_UNKNOWN) {
+		ask_badly(dev, how, value, req->addr);
+		return answer;
+	}
 	dev_ask(dev, value, req->addr, &answer);
 	return how == ROGUE_MEM_ELSEWHERE ? mem_answer_value(MEM_ACK, 0) : answer;
 }
