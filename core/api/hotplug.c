@@ -37,7 +37,7 @@ static const char *id_of(const struct api_call *call)
 	return call->id[0] != '\0' ? call->id : "mem0";
 }
 
-/* Before the start, as it is configured. -ENOENT. */
+/* Before the start, as it is configured. */
 static int find_configured(const struct api_call *call, struct reserve_status *status)
 {
 	cleanup_free struct run_options *o = malloc(sizeof(*o));
@@ -62,9 +62,8 @@ static int find_configured(const struct api_call *call, struct reserve_status *s
 	return -ENOENT;
 }
 
-/* *reserve: its number. */
-static int find(const struct api_call *call, struct memory *memory, uint32_t *reserve,
-		struct reserve_status *status)
+static int find_running(const struct api_call *call, struct memory *memory, uint32_t *reserve,
+			struct reserve_status *status)
 {
 	struct reserve_status all[LAYOUT_NODES_MAX];
 	const uint32_t n = reserve_statuses(memory, all);
@@ -77,21 +76,27 @@ static int find(const struct api_call *call, struct memory *memory, uint32_t *re
 	return -ENOENT;
 }
 
-static void none(struct api_call *call)
+/* The device that the call is about, and its number where the VM was started; or it was answered that there is
+ * none. */
+static int find(struct api_call *call, uint32_t *reserve, struct reserve_status *status)
 {
-	api_fault(call, MHD_HTTP_NOT_FOUND, "%.64s: the VM has no such memory device", id_of(call));
+	struct memory *memory = vmm_memory(call->vmm);
+	const int ret = memory != NULL ? find_running(call, memory, reserve, status)
+				       : find_configured(call, status);
+
+	if (ret != 0)
+		api_fault(call, MHD_HTTP_NOT_FOUND, "%.64s: the VM has no such memory device",
+			  id_of(call));
+	return ret;
 }
 
 void api_get_hotplug(struct api_call *call)
 {
-	struct memory *memory = vmm_memory(call->vmm);
 	struct reserve_status s;
 	uint32_t reserve;
 
-	if ((memory != NULL ? find(call, memory, &reserve, &s) : find_configured(call, &s)) != 0) {
-		none(call);
+	if (find(call, &reserve, &s) != 0)
 		return;
-	}
 	api_answer(call,
 		   json_pack("{s:I, s:I, s:I, s:I, s:I, s:i}", "total_size_mib",
 			     IN_MIB(s.total_bytes), "block_size_mib", IN_MIB(s.spec.block_bytes),
@@ -101,38 +106,27 @@ void api_get_hotplug(struct api_call *call)
 }
 
 /* Waits for an epoch where the guest is to have more; the guest itself is not waited for. */
-static void change_size(struct api_call *call, struct memory *memory, uint64_t bytes)
-{
-	struct option_error error = { "" };
-	struct memory_change change;
-	struct reserve_status status;
-	uint32_t reserve;
-	int ret = find(call, memory, &reserve, &status);
-
-	if (ret != 0) {
-		none(call);
-		return;
-	}
-	ret = reserve_request(memory, reserve, bytes, &change, &error);
-	if (ret != 0)
-		api_fault(call, api_status_of(ret), "%s", error.text);
-	else
-		api_done(call);
-}
-
 void api_patch_hotplug(struct api_call *call)
 {
 	struct memory *memory = vmm_memory(call->vmm);
 	struct option_error error = { "" };
+	struct memory_change figures;
 	struct change change = { 0 };
 	struct reserve_status status;
+	uint32_t reserve = 0;
+	int ret;
 
-	if (config_take(&table, call->body, &change, &change, &error) != 0)
-		api_fault(call, MHD_HTTP_BAD_REQUEST, "%s", error.text);
-	else if (memory != NULL)
-		change_size(call, memory, change.bytes);
-	else if (find_configured(call, &status) != 0)
-		none(call);
-	else
+	if (find(call, &reserve, &status) != 0)
+		return;
+	ret = config_take(&table, call->body, &change, &change, &error);
+	if (ret == 0 && memory == NULL) {
 		api_fault(call, MHD_HTTP_CONFLICT, "the VM was not started");
+		return;
+	}
+	if (ret == 0)
+		ret = reserve_request(memory, reserve, change.bytes, &figures, &error);
+	if (ret != 0)
+		api_fault(call, api_status_of(ret), "%s", error.text);
+	else
+		api_done(call);
 }

@@ -115,14 +115,12 @@ static unsigned int status_of_nothing(const struct api_route *r, bool id)
 {
 	if (strcmp(r->path, "/devices/{id}/faults") == 0)
 		return 403; /* whatever it says */
-	if (id && strcmp(r->method, "PUT") != 0)
+	if ((id || strncmp(r->path, "/hotplug", strlen("/hotplug")) == 0) &&
+	    strcmp(r->method, "PUT") != 0)
 		return 404;
 	if (r->body == API_BODY_OBJECT)
 		return 400;
-	return strncmp(r->path, "/balloon", strlen("/balloon")) == 0 ||
-			       strcmp(r->path, "/hotplug/memory") == 0
-		       ? 404
-		       : 200;
+	return strncmp(r->path, "/balloon", strlen("/balloon")) == 0 ? 404 : 200;
 }
 
 /* Every route is called: it is there, and what it answers is documented. */

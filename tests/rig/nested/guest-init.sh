@@ -55,8 +55,8 @@ fail() {
 }
 
 # What the kernel said since the load began: `<PRIORITY>[ time] text` a line.  -1: the mark is gone,
-# so some of it is lost.  Left out: the line of a mount, what a slow host alone makes it say, and how
-# it tells that memory was asked for which it cannot give.
+# so some of it is lost.  Left out: the line of a mount, what a slow host alone makes it say, how it
+# tells that memory was asked for which it cannot give, and virtio-mem's sizes.
 kernel_messages() {
 	dmesg -r | awk -v mark="$MARK" '
 		index($0, mark) { on = 1; n = 0; next }
@@ -65,6 +65,7 @@ kernel_messages() {
 		/(hrtimer|perf): interrupt took|RT throttling activated/ { next }
 		/page:[0-9a-f]+ refcount:.* pfn:|\] (flags|raw): 0|page dumped because: unmovable/ { next }
 		/\] raw: [0-9a-f ]+$|\] head:[0-9a-f]+ order:|memory memory[0-9]+: Offline failed/ { next }
+		/virtio_mem virtio[0-9]+: (plugged|requested) size: / { next }
 		{ p = $0; sub(/^</, "", p); sub(/>.*/, "", p) }
 		p % 8 <= 4 || /vd[a-z]|virtio|hwrng|hvc|ttyS|I\/O error/ { n++; print > "/run/said" }
 		END { print on ? n + 0 : -1 }'
