@@ -190,8 +190,8 @@ struct run_own {
 	X(BALLOON, "balloon")                                                                      \
 	X(MEM0, "mem0")                                                                            \
 	X(MEM1, "mem1")                                                                            \
-	X(MEM2, "mem2") X(MEM3, "mem3") X(MEM4, "mem4") X(MEM5, "mem5") X(MEM6, "mem6")            \
-		X(MEM7, "mem7")
+	X(MEM2, "mem2")                                                                            \
+	X(MEM3, "mem3") X(MEM4, "mem4") X(MEM5, "mem5") X(MEM6, "mem6") X(MEM7, "mem7")
 
 enum own_device {
 #define OWN_DEVICE_ENUM(NAME, id) OWN_DEVICE_##NAME,

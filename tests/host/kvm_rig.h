@@ -221,7 +221,7 @@ static void rig_wait(struct rig *r, uint32_t reports)
 		fail_msg("the guest was silent for %d s after %u reports", WAIT_S, r->count);
 }
 
-static void rig_wait_end(struct rig *r, enum guest_end end)
+static inline void rig_wait_end(struct rig *r, enum guest_end end)
 {
 	rig_wait(r, UINT32_MAX);
 	if (r->end != end)
@@ -229,12 +229,48 @@ static void rig_wait_end(struct rig *r, enum guest_end end)
 	assert_int_equal(machine_end(&r->m), end);
 }
 
-static void assert_reports(const struct rig *r, const uint32_t *want, uint32_t count)
+static inline void assert_reports(const struct rig *r, const uint32_t *want, uint32_t count)
 {
 	for (uint32_t i = 0; i < count && i < r->count; i++)
 		if (r->reports[i] != want[i])
 			fail_msg("report %u is 0x%x, not 0x%x", i, r->reports[i], want[i]);
 	assert_int_equal(r->count, count);
+}
+
+static uint64_t progress(struct rig *r, uint32_t counter)
+{
+	pthread_mutex_lock(&r->lock);
+	const uint64_t n = r->counters[counter].given;
+
+	pthread_mutex_unlock(&r->lock);
+	return n;
+}
+
+static void wait_progress(struct rig *r, uint32_t counter, uint64_t beyond)
+{
+	const uint64_t until = now_ns() + WAIT_S * NS_PER_S;
+
+	while (progress(r, counter) <= beyond) {
+		if (now_ns() > until)
+			fail_msg("counter %u stands still", counter);
+		sched_yield();
+	}
+}
+
+/* 77 with the reason, where there is no KVM. */
+static int kvm_probe(void)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	const char *what;
+
+	if (!vm || vm_create(vm, &what) != 0) {
+		printf("%s\n", vm ? what : "out of memory");
+		free(vm);
+		return 77;
+	}
+	vm_destroy(vm);
+	free(vm);
+	return 0;
 }
 
 #endif

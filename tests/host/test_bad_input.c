@@ -288,6 +288,15 @@ static void test_places(void **state)
 	ends("--state-dir @/text/x", 2, "--state-dir: given twice");
 }
 
+static void file_ends(const char *text, const char *words)
+{
+	char want[256];
+
+	make_file("config", text, strlen(text), 0600);
+	snprintf(want, sizeof(want), "@/config: %s", words);
+	ends("--config @/config", 1, want);
+}
+
 static void test_file(void **state)
 {
 	static const struct {
@@ -306,10 +315,6 @@ static void test_file(void **state)
 		{ "{\"cpu-config\":\"x\"}", "cpu-config: not supported" },
 		{ "{\"mmds-config\":{}}", "mmds-config: not supported" },
 		{ "{\"pmem\":[]}", "pmem: not supported" },
-		{ "{\"memory-hotplug\":{}}", "memory-hotplug.total_size_mib: must be given" },
-		{ "{\"memory-hotplug\":7}", "memory-hotplug: is not an object" },
-		{ "{\"memory-hotplug\":[{\"total_size_mib\":100}]}",
-		  "memory-hotplug.total_size_mib: must be a multiple of slot_size_mib, 128" },
 		{ "{\"drives\":{}}", "drives: is not an array" },
 		{ "{\"drives\":[7]}", "drives[0]: is not an object" },
 		{ "{\"drives\":[{\"drive_id\":\"a\"}]}", "drives[0].path_on_host: must be given" },
@@ -341,15 +346,19 @@ static void test_file(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		char want[256];
-
-		make_file("config", files[i].text, strlen(files[i].text), 0600);
-		snprintf(want, sizeof(want), "@/config: %s", files[i].words);
-		ends("--config @/config", 1, want);
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		file_ends(files[i].text, files[i].words);
 	ends("--config @/none", 1, "@/none: cannot open: No such file or directory");
 	ends("--config @", 1, "@: is a directory");
+}
+
+static void test_file_hotplug(void **state)
+{
+	(void)state;
+	file_ends("{\"memory-hotplug\":{}}", "memory-hotplug.total_size_mib: must be given");
+	file_ends("{\"memory-hotplug\":7}", "memory-hotplug: is not an object");
+	file_ends("{\"memory-hotplug\":[{\"total_size_mib\":100}]}",
+		  "memory-hotplug.total_size_mib: must be a multiple of slot_size_mib, 128");
 }
 
 /* In a child, that drops root for an id that no account has and has a directory of its own: what
@@ -457,6 +466,7 @@ int main(void)
 		cmocka_unit_test(test_usage),
 		cmocka_unit_test(test_kernel),
 		cmocka_unit_test(test_file),
+		cmocka_unit_test(test_file_hotplug),
 		cmocka_unit_test(test_not_a_kernel),
 		cmocka_unit_test(test_what_goes_with_it),
 		cmocka_unit_test(test_too_long_with_root),
