@@ -29,14 +29,19 @@ static void world_begin(void)
 	walk.kind = false;
 }
 
+static void world_end(void)
+{
+	world_settle();
+	world_rest();
+	world_close();
+}
+
 static void run_plan(void)
 {
 	world_begin();
 	for (uint32_t n = 0; n < plan.steps && walk.pos < WALK_CHOICES / 2; n++)
 		world_step();
-	world_settle();
-	world_rest();
-	world_close();
+	world_end();
 }
 
 static void walk_randomly(uint32_t lanes, uint32_t walks, uint32_t steps)
@@ -49,6 +54,19 @@ static void walk_randomly(uint32_t lanes, uint32_t walks, uint32_t steps)
 		plan.faults = i % 4;
 		plan.steps = walk_draw(steps);
 		walk_try(run_plan);
+	}
+}
+
+/* What walks at random hardly ever come by, from a device of one box. */
+static void walk_from_serving(void (*run)(void), uint32_t walks)
+{
+	plan.serving = true;
+	plan.lanes = 1;
+	plan.faults = 0;
+	for (uint32_t i = 1; i <= walks; i++) {
+		walk.len = 0;
+		walk.random = i * 0x9e3779b97f4a7c15ull | 1;
+		walk_try(run);
 	}
 }
 
@@ -71,23 +89,38 @@ static void run_parking(void)
 		offer_box(&t, &first->boxes[0]);
 		world_check();
 	}
-	world_settle();
-	world_rest();
-	world_close();
+	world_end();
 }
 
-/* Walks at random hardly ever come by. */
 static void test_while_parking(void **state)
 {
 	(void)state;
-	plan.serving = true;
-	plan.lanes = 1;
-	plan.faults = 0;
-	for (uint32_t i = 1; i <= 20000; i++) {
-		walk.len = 0;
-		walk.random = i * 0x9e3779b97f4a7c15ull | 1;
-		walk_try(run_parking);
+	walk_from_serving(run_parking, 20000);
+}
+
+/* ---- while it fades ---- */
+
+/* Its boxes die until one refuses for them; that one is suspect, and then comes what can come. */
+static void run_fading(void)
+{
+	world_begin();
+	walk.kind = true; /* but for that */
+	while (world.dev->state == DEVICE_ACTIVE) {
+		env_exit(&world.dev->active->boxes[0]);
+		world_settle();
 	}
+	WALK_CHECK(world.dev->state == DEVICE_REFUSING);
+	walk.kind = false;
+	env_control(&world.dev->active->boxes[0], -EPROTO);
+	for (int n = 0; n < 3; n++)
+		world_step();
+	world_end();
+}
+
+static void test_while_fading(void **state)
+{
+	(void)state;
+	walk_from_serving(run_fading, 2000);
 }
 
 /* ---- breadth first ---- */
@@ -326,11 +359,9 @@ static void test_coverage(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_search),
-		cmocka_unit_test(test_while_parking),
-		cmocka_unit_test(test_random_one_lane),
-		cmocka_unit_test(test_random_two_lanes),
-		cmocka_unit_test(test_random_three_lanes),
+		cmocka_unit_test(test_search),           cmocka_unit_test(test_while_parking),
+		cmocka_unit_test(test_while_fading),     cmocka_unit_test(test_random_one_lane),
+		cmocka_unit_test(test_random_two_lanes), cmocka_unit_test(test_random_three_lanes),
 		cmocka_unit_test(test_coverage),
 	};
 
