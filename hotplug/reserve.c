@@ -27,6 +27,8 @@
 #include "hotplug/memory_internal.h"
 
 #define GIVE_BYTES (256ull << 20) /* at once: in between it is asked whether the VM ends */
+#define TAKE 0                    /* modes of fallocate(): from the host .. */
+#define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) /* .. and back to it */
 
 static const struct ration epochs = { .burst = 4, .period_ns = NS_PER_S };
 
@@ -183,22 +185,39 @@ static int give(struct memory *m, const struct memmap_reserve *b, const struct v
 	return ret;
 }
 
+/* All of it, or none. */
+static int take_pages(struct memory *m, const struct reserve *r, const struct vmem_range *range)
+{
+	const int ret = give(m, backing(m, r), range, TAKE);
+
+	if (ret == 0)
+		return 0;
+	log_warn("%s: the guest's pages are not to be had: %s", r->spec.id, strerror(-ret));
+	(void)give(m, backing(m, r), range, PUNCH);
+	return ret;
+}
+
+static void punch_pages(struct memory *m, const struct reserve *r, const struct vmem_range *range)
+{
+	const int ret = give(m, backing(m, r), range, PUNCH);
+
+	if (ret != 0)
+		log_error("%s: the host does not take pages back: %s", r->spec.id, strerror(-ret));
+}
+
 /* What the guest's request is about comes or goes; with the lock held, which is let go of meanwhile. */
 static void pass_pages(struct memory *m, struct reserve *r)
 {
 	const struct vmem_result result = r->result;
-	const bool plug = result.plugged.bytes != 0;
-	int ret;
+	int ret = 0;
 
 	pthread_mutex_unlock(&m->lock);
-	ret = give(m, backing(m, r), plug ? &result.plugged : &result.punch,
-		   plug ? 0 : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
-	if (ret != 0 && plug)
-		log_warn("%s: the guest's pages are not to be had: %s", r->spec.id, strerror(-ret));
-	else if (ret != 0)
-		log_error("%s: the host does not take pages back: %s", r->spec.id, strerror(-ret));
+	if (result.plugged.bytes != 0)
+		ret = take_pages(m, r, &result.plugged);
+	else
+		punch_pages(m, r, &result.punch);
 	pthread_mutex_lock(&m->lock);
-	if (ret != 0 && plug) {
+	if (ret != 0) {
 		vmem_take_back(&r->vmem, &r->result);
 		publish(r, false);
 	}
@@ -266,8 +285,7 @@ void reserve_machine_reset(struct memory *m, uint32_t reserve)
 	publish(r, false);
 	pthread_cond_broadcast(&m->changed);
 	pthread_mutex_unlock(&m->lock);
-	if (give(m, backing(m, r), &range, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) != 0)
-		log_error("%s: the host does not take pages back", r->spec.id);
+	punch_pages(m, r, &range);
 }
 
 /* ---- epochs; with the lock held, which is let go of meanwhile ---- */

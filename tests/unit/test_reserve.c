@@ -210,6 +210,27 @@ static void test_pages_go_first(void **state)
 	assert_true(told == 1 && space.usable_region_size == 4 * SLOT);
 }
 
+/* Huge pages are taken from the host before the guest has its answer; what cannot be had is not plugged. */
+static void test_pages_come_first(void **state)
+{
+	const int fd = map.reserves[0].fd;
+
+	(void)state;
+	memory->reserves[0].spec.pages = MEM_PAGES_2M; /* what is behind it is small ones */
+	memory->reserves[0].vmem.requested_bytes = 2 * SLOT;
+	memory->reserves[0].vmem.usable_bytes = 2 * SLOT;
+	memory->reserves[0].vmem.mapped_bytes = 2 * SLOT;
+	assert_int_equal(ask_mem(MEM_PLUG, 0, 4), MEM_ACK);
+	assert_int_equal(pages_of_host(), 4 * PAGES / 4096);
+	map.reserves[0].fd = -1;
+	assert_int_equal(ask_mem(MEM_PLUG, 4, 4), MEM_BUSY);
+	assert_int_equal(now().plugged_bytes, 4 * PAGES);
+	assert_int_equal(space.plugged_size, 4 * PAGES);
+	map.reserves[0].fd = fd;
+	assert_int_equal(ask_mem(MEM_PLUG, 4, 4), MEM_ACK);
+	assert_int_equal(pages_of_host(), 8 * PAGES / 4096);
+}
+
 /* A box dies while the pages of its request are on their way: its successor's question gets the same answer, in
  * whatever order the three meet. */
 static void test_successors(void **state)
@@ -371,6 +392,7 @@ int main(void)
 		RESERVE_TEST(test_keeps_what_is_plugged),
 		RESERVE_TEST(test_follows_the_guest),
 		RESERVE_TEST(test_pages_go_first),
+		RESERVE_TEST(test_pages_come_first),
 		RESERVE_TEST(test_successors),
 		RESERVE_TEST(test_machine_reset),
 		RESERVE_TEST(test_undone),
