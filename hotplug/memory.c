@@ -195,7 +195,7 @@ static struct dimm *find(struct memory *m, const char *id)
 	return NULL;
 }
 
-static uint64_t plugged(const struct memory *m)
+static uint64_t plugged_by_dimms(const struct memory *m)
 {
 	uint64_t bytes = 0;
 
@@ -214,7 +214,7 @@ static int check_size(const struct memory *m, const struct dimm_spec *spec,
 	const struct memory_site *s = &m->site;
 	const uint64_t page = memmap_page_bytes(spec->pages);
 	const uint64_t unit = page > s->window.block_bytes ? page : s->window.block_bytes;
-	const uint64_t room = s->max_bytes - s->boot_bytes - plugged(m);
+	const uint64_t room = s->max_bytes - s->boot_bytes - plugged_by_dimms(m);
 
 	if (s->max_bytes == s->boot_bytes)
 		REFUSE(error, EINVAL,
@@ -371,7 +371,7 @@ static int choose(struct memory *m, const char *id, struct dimm **out, struct op
 	return 0;
 }
 
-static int ask(struct memory *m, struct dimm *d, struct option_error *error)
+static int ask_guest(struct memory *m, struct dimm *d, struct option_error *error)
 {
 	int ret;
 
@@ -391,7 +391,7 @@ static int ask(struct memory *m, struct dimm *d, struct option_error *error)
 /* Asks, and waits. */
 static int eject(struct memory *m, struct dimm *d, uint32_t timeout_ms, struct option_error *error)
 {
-	int ret = ask(m, d, error);
+	int ret = ask_guest(m, d, error);
 
 	if (ret != 0)
 		return ret;

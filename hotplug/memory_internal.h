@@ -105,7 +105,7 @@ int memory_change_remove(struct memory *memory, struct dimm *dimm);
  * before then (UINT64_MAX: ever). */
 bool reserve_change(struct memory *memory, uint64_t *at_ns);
 /* The thread of pages. */
-void *reserve_giver(void *memory);
+void *reserve_giver(void *arg); /* struct memory */
 void reserves_free(struct memory *memory);
 
 #endif

@@ -64,7 +64,7 @@ void reserve_config(struct memory *memory, uint32_t reserve, struct mem_config *
 
 /* A question of its box, on the supervisor's thread (device_hooks.asked); does not wait. */
 void reserve_asked(struct memory *memory, uint32_t reserve, struct device *dev,
-		   const struct device_question *question);
+		   const struct device_question *asked);
 /* The driver reset it, and nothing touches its rings. */
 void reserve_forget(struct memory *memory, uint32_t reserve);
 /* The machine is reset, its devices are, and vCPUs do not run: all is unplugged.  Waits for pages that are

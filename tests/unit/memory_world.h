@@ -99,19 +99,19 @@ static int fake_move(struct supervisor *sup, enum epoch_until until, uint32_t ti
 	return note(until == EPOCH_GONE ? STEP_GONE : STEP_MOVED);
 }
 
-/* The last answer, and how many there were. */
+/* The answer to the last question that has one: to those before it one may come late, to nobody. */
 static struct {
-	uint32_t value, count;
-	uint64_t generation;
+	uint32_t value, number;
 } answered;
 
 static int fake_answer(struct device *dev, const struct device_question *question, uint32_t value)
 {
 	(void)dev;
 	pthread_mutex_lock(&lock);
-	answered.value = value;
-	answered.generation = question->generation;
-	answered.count++;
+	if (question->number > answered.number) {
+		answered.value = value;
+		answered.number = question->number;
+	}
 	pthread_mutex_unlock(&lock);
 	return 0;
 }
