@@ -103,15 +103,20 @@ static void test_room(void **state)
 	struct machine_config config = {
 		.memory = { .bytes = 64 * mib, .pages = MEM_PAGES_4K, .node = -1 },
 		.room = { .max_bytes = 64 * mib + 2 * gib, .slots = 1, .nodes = 2 },
+		.reserves = { { .bytes = 256 * mib, .slot_bytes = 128 * mib, .node = 1 },
+			      { .bytes = 2 * mib, .slot_bytes = 2 * mib } },
+		.reserve_count = 2,
 		.cpus = 2,
 		.ended = rig_ended,
 	};
-	const uint64_t want[3][3] = { { 0, 64 * mib, 0 },
+	const uint64_t want[5][3] = { { 0, 64 * mib, 0 },
 				      { 4 * gib, gib + 512 * mib, 0 },
-				      { 5 * gib + 512 * mib, gib + 512 * mib, 1 } };
+				      { 5 * gib + 512 * mib, gib + 512 * mib, 1 },
+				      { 7 * gib, 256 * mib, 1 },
+				      { 8 * gib, 2 * mib, 0 } };
 	struct machine *m = calloc(1, sizeof(*m));
 	struct acpi_dimm dimm;
-	uint64_t ranges[4][3];
+	uint64_t ranges[6][3];
 	const char *what = "";
 
 	(void)state;
@@ -128,7 +133,7 @@ static void test_room(void **state)
 	assert_int_equal(bus_read(m->ports, LAYOUT_PORT_DIMM + DIMM_REG_STATE, 4),
 			 DIMM_PRESENT | DIMM_EVENTS);
 	assert_true(machine_load(m, &boot, &what) < 0); /* but the tables are there */
-	assert_int_equal(srat_ranges(m, ranges, 4), 3);
+	assert_int_equal(srat_ranges(m, ranges, 6), 5);
 	assert_memory_equal(ranges, want, sizeof(want));
 	assert_int_equal(acpi_memory_get(&m->dimms, 3, &dimm), 0);
 	assert_true(dimm.present && dimm.events == 0);
