@@ -580,9 +580,10 @@ static const struct option ctl_table[] = { CTL_OPTIONS(OPTION_LINE) };
 
 const struct option_set ctl_set = {
 	OPTION_SET(ctl_table, struct ctl_options),
-	.operands = "SOCKET devices|device ID|replace ID|replace all|revive ID|autopsies ID [N]|"
-		    "fault ID KIND|memory|memory add ID MIB|memory remove ID|"
-		    "memory balloon [MIB|statistics]|events|pause|resume|metrics",
+	.operands =
+		"SOCKET devices|device ID|replace ID|replace all|revive ID|autopsies ID [N]|"
+		"fault ID KIND|memory|memory add ID MIB|memory remove ID|"
+		"memory resize ID MIB|memory size ID|memory balloon [MIB|statistics]|events|pause|resume|metrics",
 	.operands_max = CTL_OPERANDS_MAX,
 	.operands_offset = offsetof(struct ctl_options, operands),
 	.operand_count = offsetof(struct ctl_options, operand_count),
