@@ -13,7 +13,6 @@
  * the answer knows.
  */
 #include <errno.h>
-#include <sys/random.h>
 
 #include "core/box/internal.h"
 #include "core/cc.h"
@@ -79,6 +78,17 @@ int ask_take(struct box *box, const struct box_report *report)
 	return 0;
 }
 
+/* Without the bound a box that was taken over could ask for ever, and never be old enough to be replaced. */
+bool ask_excuses(const struct box *box)
+{
+	const struct device *dev = box->gen->dev;
+	uint32_t requests = 0;
+
+	for (uint32_t i = 0; i < dev->spec.queues; i++)
+		requests += dev->queues[i].size;
+	return box->ask.waits && box->ask.question.number <= requests;
+}
+
 void ask_end(struct box *box)
 {
 	loop_disarm(box->gen->dev->sup->loop, &box->ask.due);
@@ -117,10 +127,7 @@ static void answer_send(void *arg)
 	if (box == NULL)
 		return;
 	box->ask.waits = false;
-	CHECK(getrandom(&box->nonce, sizeof(box->nonce), 0) == sizeof(box->nonce));
-	const struct ctl_answer message = { { CTL_ANSWER, a->value }, box->nonce };
-
-	if (channel_send(box, &message, sizeof(message)) != 0)
+	if (errand_reply(box, a->value) != 0)
 		box_raise(box, BOX_EV_MISBEHAVED); /* it does not read, and asked all the same */
 }
 

@@ -43,13 +43,13 @@ static const char *box_id(const struct box *box)
 
 /* ---- birth ---- */
 
-/* A first pass that waits for slow storage, or for an answer of ours, is no crime.  The fence of a box that is told to park, or is
- * stopped, does not wait for it. */
+/* A first pass that waits for slow storage, or for an answer of ours, is no crime.  The fence of a box that
+ * is told to park, or is stopped, does not wait for it. */
 static void box_deadline(struct loop_timer *timer)
 {
 	struct box *box = container_of(timer, struct box, deadline);
 
-	if (box->state == BOX_STARTING && (box->ask.waits || patrol_is_held(box)))
+	if (box->state == BOX_STARTING && (ask_excuses(box) || patrol_is_held(box)))
 		loop_arm(box_loop(box), timer,
 			 now_ns() + box_deadline_ms(BOX_STARTING) * NS_PER_MS);
 	else

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a box may have the VMM do: give pages of its guest back to the host, take a number of the
- * driver's, answer a question (ask.c has those).  Only where the device's owner has hooks for it; from all others it is suspicion.
+ * driver's, answer a question (ask.c has those).  Only where the device's owner has hooks for it; from all
+ * others it is suspicion.
  *
  * Everything is done here and now, on the supervisor's thread, while the report is being read.  So when
  * a box is fenced nothing of its is on the way: what was not read of it yet is never done, and no pages
@@ -70,23 +71,25 @@ static int errand_stat(struct box *box, const struct box_report *report)
 	return hooks->stat(box->gen->dev->spec.ctx, report->value, report->detail);
 }
 
-/* The nonce is new, since a box that has this ANSWER to read may have read QUIESCE before it. */
+int errand_reply(struct box *box, uint32_t value)
+{
+	CHECK(getrandom(&box->nonce, sizeof(box->nonce), 0) == sizeof(box->nonce));
+	const struct ctl_answer message = { { CTL_ANSWER, value }, box->nonce };
+
+	return channel_send(box, &message, sizeof(message));
+}
+
 int errand_answer(struct box *box)
 {
 	struct box_errands *e = &box->errands;
-	uint32_t nonce;
 
 	if (!e->synced)
 		return 0;
-	CHECK(getrandom(&nonce, sizeof(nonce), 0) == sizeof(nonce));
-	const struct ctl_answer message = { { CTL_ANSWER, e->number }, nonce };
-
 	loop_disarm(box->gen->dev->sup->loop, &e->answer);
-	box->nonce = nonce;
 	e->synced = false;
 	e->releases = 0;
 	e->spent_ns = 0;
-	return channel_send(box, &message, sizeof(message));
+	return errand_reply(box, e->number);
 }
 
 void errand_due(struct loop_timer *timer)

@@ -402,13 +402,18 @@ int channel_send(struct box *box, const void *message, size_t bytes);
  * none of this kind's. */
 int ask_take(struct box *box, const struct box_report *report);
 void ask_fire(struct loop_timer *timer);
-/* It can not be answered any more. */
+/* Its first pass waits for us, and has asked no more than there can be requests. */
+bool ask_excuses(const struct box *box);
+/* It cannot be answered any more. */
 void ask_end(struct box *box);
 /* errand.c */
 bool errand_is(uint32_t type); /* of a report */
 /* Does what a report of such a type asks for. 0, or -EPROTO: it may not ask for that, or not now. */
 int errand_do(struct box *box, const struct box_report *report);
-/* Sends the ANSWER that is owed, if one is. 0, or -EPROTO: it does not read its messages. */
+/* Sends ANSWER, as channel_send() does.  Its nonce is new and becomes the box's, since a box that has this to
+ * read may have read QUIESCE before it. */
+int errand_reply(struct box *box, uint32_t value);
+/* Sends the ANSWER that is owed to SYNC, if one is. 0, or -EPROTO: it does not read its messages. */
 int errand_answer(struct box *box);
 /* STATS_PER_POLL more may come. */
 void errand_grant_stats(struct box *box);

@@ -37,8 +37,8 @@ enum ctl_type {
 
 struct ctl_header {
 	uint32_t type;
-	uint32_t
-		value; /* PING: any; QUIESCE: a number that cannot be guessed; ANSWER: of SYNC, or the answer; else 0 */
+	/* PING: any; QUIESCE: a number that cannot be guessed; ANSWER: SYNC's, or the answer to ASK; else 0 */
+	uint32_t value;
 };
 
 #define CTL_REFUSE_ALL UINT32_MAX

@@ -40,8 +40,8 @@ struct balloon {
 _Static_assert(sizeof(struct balloon) <= DEV_PRIVATE_BYTES, "dev.h");
 
 /* What a statistics buffer is made of. */
-#define STAT_BYTES 10u
-#define STAT_ENTRIES_MAX STATS_PER_POLL
+#define STAT_TAG_BYTES 2u
+#define STAT_VALUE_BYTES 8u
 
 static struct balloon *balloon(struct dev *dev)
 {
@@ -241,8 +241,9 @@ static int balloon_take_stats(struct dev *dev, const struct virtq_chain *chain)
 	uint64_t tag, value;
 	int ret = 0;
 
-	for (uint32_t i = 0; i < STAT_ENTRIES_MAX && ret == 0; i++) {
-		if (!reader_take(&reader, 2, &tag) || !reader_take(&reader, STAT_BYTES - 2, &value))
+	for (uint32_t i = 0; i < STATS_PER_POLL && ret == 0; i++) {
+		if (!reader_take(&reader, STAT_TAG_BYTES, &tag) ||
+		    !reader_take(&reader, STAT_VALUE_BYTES, &value))
 			break;
 		if (tag < BALLOON_STAT_COUNT)
 			ret = dev_report(dev, REPORT_STAT, (uint32_t)tag, value);

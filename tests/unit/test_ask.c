@@ -293,6 +293,32 @@ static void test_parked_without_the_answer(void **state)
 	assert_int_equal(park(1234), BOX_STOPPING);
 }
 
+/* The deadline of a first pass passes, and then this is its state. */
+static enum box_state late(void)
+{
+	struct loop_timer *timer = &the_box()->deadline;
+
+	loop_disarm(sup.loop, timer);
+	timer->fire(timer);
+	return the_box()->state;
+}
+
+/* It has time as long as it waits for us, but not for more requests than there can be. */
+static void test_deadline(void **state)
+{
+	(void)state;
+	dev.queues[0].size = 2;
+	the_box()->state = BOX_STARTING;
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(say(MEM_PLUG, 0), 0);
+		assert_int_equal(late(), BOX_STARTING);
+		assert_true(the_box()->deadline.armed);
+		assert_int_equal(device_answer_question(&dev, &seen.last, 1), 0);
+	}
+	assert_int_equal(say(MEM_PLUG, 0), 0);
+	assert_int_equal(late(), BOX_STOPPING);
+}
+
 static void test_ration(void **state)
 {
 	uint32_t n = 0;
@@ -327,6 +353,7 @@ int main(void)
 		ask_test(test_states),
 		ask_test(test_parked_too_early),
 		ask_test(test_parked_without_the_answer),
+		ask_test(test_deadline),
 		ask_test(test_ration),
 	};
 
