@@ -232,6 +232,7 @@ int bench_rtt(struct hist *hist, uint32_t count)
 /* ---- loads ---- */
 
 #define GAP_WAIT_MS 20000
+#define STEP_NS (20 * NS_PER_S)
 
 struct blkload_config bench_blk_load(uint64_t image_bytes, uint64_t seed)
 {
@@ -248,6 +249,19 @@ struct blkload_config bench_blk_load(uint64_t image_bytes, uint64_t seed)
 const char *bench_image_dir(void)
 {
 	return getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/var/tmp";
+}
+
+int bench_window(struct blkload *load, uint64_t ns, double *iops)
+{
+	const uint64_t before = blkload_completed(load), begin = now_ns(), end = begin + ns;
+	int ret = 1;
+
+	while (ret > 0 && now_ns() < end)
+		ret = blkload_step(load, STEP_NS);
+	const uint64_t elapsed = now_ns() - begin;
+
+	*iops = (double)(blkload_completed(load) - before) * 1e9 / (double)elapsed;
+	return ret < 0 ? ret : ret == 0 ? -ETIMEDOUT : 0;
 }
 
 int bench_note_gap(const struct blkload *load, uint64_t t0, uint64_t t1, bool cut,

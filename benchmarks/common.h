@@ -69,6 +69,10 @@ struct blkload_config bench_blk_load(uint64_t image_bytes, uint64_t seed);
 /* Where an image in page cache, or for O_DIRECT, lives: $TMPDIR or /var/tmp. */
 const char *bench_image_dir(void);
 
+/* Steps the load for ns from now; *iops: completions a second of that time. 0 or -errno; -ETIMEDOUT: none
+ * for 20 s. */
+int bench_window(struct blkload *load, uint64_t ns, double *iops);
+
 /* The longest gap between completions of a window that is over goes into *hist; the gap that it ends
  * in is waited for: the load must not rest.  cut: the first gap counts from t0 only.  None where it
  * is no longer known: rather none than a wrong one.  0 or -errno. */

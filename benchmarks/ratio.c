@@ -119,17 +119,11 @@ static int fill_images(const struct pairing *p)
 /* Completions a second of one run. */
 static int run(struct side *side, uint32_t run_ms, double *iops)
 {
-	const uint64_t begin = now_ns(), end = begin + run_ms * NS_PER_MS;
-	const uint64_t before = blkload_completed(&side->load);
-	int ret = 0;
+	int ret;
 
 	blkload_resume(&side->load);
-	while (ret >= 0 && now_ns() < end)
-		ret = blkload_step(&side->load, DRAIN_NS);
-	const uint64_t elapsed = now_ns() - begin;
-
-	*iops = (double)(blkload_completed(&side->load) - before) * 1e9 / (double)elapsed;
-	return ret < 0 ? ret : blkload_drain(&side->load, DRAIN_NS);
+	ret = bench_window(&side->load, run_ms * NS_PER_MS, iops);
+	return ret != 0 ? ret : blkload_drain(&side->load, DRAIN_NS);
 }
 
 static int run_pairs(struct pairing *p, uint32_t pairs, uint32_t run_ms)
