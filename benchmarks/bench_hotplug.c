@@ -250,12 +250,8 @@ static int probe(struct bench *b, uint64_t bytes)
 static const struct box_memory *memory_now(const struct bench *b)
 {
 	static struct box_memory memory;
-	const struct guestmem *mem = &b->rig.rig.mem;
 
-	memory.map = mem->map;
-	memcpy(memory.fds, mem->fds, sizeof(memory.fds));
-	for (uint32_t i = 0; i < memory.map.count; i++)
-		memory.page_bytes[i] = 2 * MIB;
+	boxrig_memory(&b->rig.rig, &memory);
 	return &memory;
 }
 

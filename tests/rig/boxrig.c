@@ -62,17 +62,24 @@ int boxrig_start(struct boxrig *rig)
 	return ret;
 }
 
+void boxrig_memory(const struct boxrig *rig, struct box_memory *memory)
+{
+	memset(memory, 0, sizeof(*memory));
+	memory->map = rig->mem.map;
+	memcpy(memory->fds, rig->mem.fds, sizeof(memory->fds));
+	/* What addresses are aligned to: page tables of large pages fit whatever they are made of. */
+	for (uint32_t i = 0; i < memory->map.count; i++)
+		memory->page_bytes[i] = 2u << 20;
+}
+
 int boxrig_supervise(struct boxrig *rig)
 {
-	struct box_memory *memory = calloc(1, sizeof(*memory));
+	struct box_memory *memory = malloc(sizeof(*memory));
 	int ret;
 
 	if (memory == NULL)
 		return -ENOMEM;
-	memory->map = rig->mem.map;
-	memcpy(memory->fds, rig->mem.fds, sizeof(memory->fds));
-	for (uint32_t i = 0; i < memory->map.count; i++)
-		memory->page_bytes[i] = 2u << 20;
+	boxrig_memory(rig, memory);
 	ret = supervisor_create(&rig->sup, &rig->spawner, &rig->host, memory);
 	free(memory);
 	return ret;
