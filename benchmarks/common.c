@@ -290,6 +290,8 @@ int bench_quiet_window(const struct blkload *load, uint64_t ns, struct hist *his
 
 /* ---- rigs ---- */
 
+#define MOVE_WAIT_MS 20000
+
 static int add_memory(struct bench_rig *b, enum guestmem_pages pages, uint64_t bytes)
 {
 	int ret = pages == GUESTMEM_2M ? guestmem_huge_reserve(&b->huge_pages, bytes) : 0;
@@ -320,6 +322,29 @@ void bench_rig_stop(struct bench_rig *b)
 {
 	boxrig_stop(&b->rig);
 	guestmem_huge_restore(&b->huge_pages);
+}
+
+static int not_moved(const char *step, const char *who, int ret)
+{
+	fprintf(stderr, "memory: %s: %s: %s\n", step, who, strerror(-ret));
+	return ret;
+}
+
+int bench_move(const struct boxrig *rig, enum epoch_until until, uint64_t *prepared_ns)
+{
+	cleanup_free struct box_memory *memory = malloc(sizeof(*memory));
+	char who[DEVICE_ID_MAX + 1] = "";
+	int ret;
+
+	if (memory == NULL)
+		return -ENOMEM;
+	boxrig_memory(rig, memory);
+	ret = supervisor_prepare_memory(rig->sup, memory, MOVE_WAIT_MS, who);
+	*prepared_ns = now_ns();
+	if (ret != 0)
+		return not_moved("prepare", who, ret);
+	ret = supervisor_move_memory(rig->sup, until, MOVE_WAIT_MS, who);
+	return ret != 0 ? not_moved("move", who, ret) : 0;
 }
 
 /* ---- the seal ---- */

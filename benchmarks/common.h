@@ -13,6 +13,7 @@
 
 #include "benchmarks/hist.h"
 #include "benchmarks/report.h"
+#include "core/box/epoch.h"
 #include "tests/rig/boxrig.h"
 
 struct bench_args {
@@ -92,6 +93,10 @@ struct bench_rig {
  * had, says so and takes others. */
 int bench_rig_start(struct bench_rig *b, enum guestmem_pages pages, uint64_t bytes);
 void bench_rig_stop(struct bench_rig *b);
+
+/* Has every device of a rig handed off into its guest memory as it is now; *prepared_ns: when each had a
+ * generation for it.  0 or -errno, said on stderr. */
+int bench_move(const struct boxrig *rig, enum epoch_until until, uint64_t *prepared_ns);
 
 /* Names the layers in force in the report.  False, with a line on stderr, when they are not what a
  * user gets by default: all that this kernel has, release programs, and the process `pid` (a
