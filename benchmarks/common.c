@@ -2,13 +2,18 @@
 #include "benchmarks/common.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -144,36 +149,50 @@ int bench_unpin(pid_t pid)
 	return sched_setaffinity(pid, sizeof(all_cpus), &all_cpus) == 0 ? 0 : -errno;
 }
 
-static void *awake_main(void *arg)
+/* SCHED_IDLE is idle within its autogroup only (sched(7)), and each box is a session, so a group, of its own:
+ * as one of ours it would have half of what a box runs on. */
+_Noreturn static void awake_main(void)
 {
-	const struct bench_awake *awake = arg;
 	const struct sched_param none = { 0 };
+	int fd;
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	syscall(SYS_close_range, 3, ~0u, 0);
+	setsid();
+	fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0)
+		(void)!write(fd, "19", 2);
 	sched_setscheduler(0, SCHED_IDLE, &none);
-	while (!__atomic_load_n(&awake->stop, __ATOMIC_RELAXED))
+	for (;;)
 		__builtin_ia32_pause();
-	return NULL;
 }
 
 int bench_stay_awake(struct bench_awake *awake)
 {
-	int ret = know_cpus();
+	const int ret = know_cpus();
 
-	awake->stop = false;
 	awake->count = 0;
 	while (ret == 0 && awake->count < (uint32_t)CPU_COUNT(&all_cpus) &&
-	       awake->count < ARRAY_SIZE(awake->threads)) {
-		ret = -pthread_create(&awake->threads[awake->count], NULL, awake_main, awake);
-		awake->count += ret == 0;
+	       awake->count < ARRAY_SIZE(awake->pids)) {
+		const pid_t pid = fork();
+
+		if (pid == 0)
+			awake_main();
+		if (pid < 0)
+			return -errno;
+		awake->pids[awake->count++] = pid;
 	}
 	return ret;
 }
 
 void bench_rest(struct bench_awake *awake)
 {
-	__atomic_store_n(&awake->stop, true, __ATOMIC_RELAXED);
-	while (awake->count > 0)
-		pthread_join(awake->threads[--awake->count], NULL);
+	while (awake->count > 0) {
+		const pid_t pid = awake->pids[--awake->count];
+
+		if (kill(pid, SIGKILL) == 0)
+			waitpid(pid, NULL, 0);
+	}
 }
 
 /* ---- round trips ---- */

@@ -6,7 +6,6 @@
 #ifndef MAYFLY_BENCH_COMMON_H
 #define MAYFLY_BENCH_COMMON_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -42,14 +41,13 @@ int bench_pin(pid_t pid, uint32_t cpu);
 /* Back to all that this process had when bench_pin() was first called. */
 int bench_unpin(pid_t pid);
 
-/* Keeps all CPUs from halting, by threads that run only where nobody else wants to (SCHED_IDLE): for
- * ratios of throughput.  In a VM a halt and the wake-up from it cost more than a request, and whatever
- * keeps CPUs busy between requests would seem to make them faster.  After rigs were started (they
- * fork).  0 or -errno; bench_rest() in either case. */
+/* Keeps all CPUs from halting, by processes that run only where nobody else wants to: for ratios of
+ * throughput.  In a VM a halt and the wake-up from it cost more than a request, and whatever keeps CPUs
+ * busy between requests would seem to make them faster.  On the main thread: they die with it.  0 or
+ * -errno; bench_rest() in either case. */
 struct bench_awake {
-	pthread_t threads[16];
+	pid_t pids[16];
 	uint32_t count;
-	bool stop; /* shared with the threads */
 };
 
 int bench_stay_awake(struct bench_awake *awake);
