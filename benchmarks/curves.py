@@ -6,6 +6,8 @@ two blank lines between them; the first column is events a second as achieved.""
 import json
 import sys
 
+NONE_HZ = 0.1  # where "none" stands on a logarithmic axis
+
 
 def block(title, rows):
     print(f"# {title}")
@@ -29,9 +31,18 @@ def rejuvenation(report):
                    for c in cells.values() if c["pairs"] > 0 and c["hz"] > 0))
 
 
+def amortize(report):
+    """Thousand requests a second, p99 latency in microseconds: a to e."""
+    schemes = [s for s in report.values() if isinstance(s, dict) and "letter" in s]
+    for scheme in sorted(schemes, key=lambda s: s["letter"]):
+        block(scheme["letter"],
+              ([max(c["achieved_hz"], NONE_HZ), c["iops"] / 1000, c["p99_us"]]
+               for c in scheme["rates"].values()))
+
+
 def main():
     report = json.loads(sys.stdin.read().splitlines()[-1])
-    {"rejuvenation": rejuvenation}[report["bench"]](report)
+    {"rejuvenation": rejuvenation, "amortize": amortize}[report["bench"]](report)
 
 
 if __name__ == "__main__":

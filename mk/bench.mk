@@ -38,3 +38,11 @@ bench-rejuvenation: $(O)/benchmarks/bench_rejuvenation $(DEV_PROGRAMS) ## throug
 
 plot-rejuvenation: ## draw docs/rejuvenation.svg and .png of the last bench-rejuvenation; needs gnuplot
 	$(call draw_report,$(REJUVENATION))
+
+.PHONY: bench-amortize plot-amortize
+AMORTIZE := $(O)/benchmarks/amortize
+bench-amortize: $(O)/benchmarks/bench_amortize $(DEV_PROGRAMS) ## five ways to reach guest memory that comes and goes, against changes a second
+	$(call keep_report,$(AMORTIZE))
+
+plot-amortize: ## draw docs/amortize.svg and .png of the last bench-amortize; needs gnuplot
+	$(call draw_report,$(AMORTIZE))
