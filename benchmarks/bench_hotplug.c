@@ -23,7 +23,6 @@
 #include <unistd.h>
 
 #include "benchmarks/common.h"
-#include "core/box/epoch.h"
 #include "core/cc.h"
 #include "core/log.h"
 #include "core/machine/vm.h"
@@ -250,12 +249,8 @@ static int probe(struct bench *b, uint64_t bytes)
 static const struct box_memory *memory_now(const struct bench *b)
 {
 	static struct box_memory memory;
-	const struct guestmem *mem = &b->rig.rig.mem;
 
-	memory.map = mem->map;
-	memcpy(memory.fds, mem->fds, sizeof(memory.fds));
-	for (uint32_t i = 0; i < memory.map.count; i++)
-		memory.page_bytes[i] = 2 * MIB;
+	boxrig_memory(&b->rig.rig, &memory);
 	return &memory;
 }
 
@@ -271,25 +266,19 @@ static int set_slots(struct bench *b, struct figures *f)
 
 static int failed(const char *step, const char *who, int ret)
 {
-	fprintf(stderr, "bench-hotplug: %s: %s%s%s\n", step, who, who[0] != '\0' ? ": " : "",
-		strerror(-ret));
+	fprintf(stderr, "bench-hotplug: %s: %s: %s\n", step, who, strerror(-ret));
 	return ret;
 }
 
 /* Into the map as it is now. t: asked, prepared, moved. */
 static int move(struct bench *b, enum epoch_until until, uint64_t t[3])
 {
-	char who[DEVICE_ID_MAX + 1] = "";
 	int ret;
 
 	t[0] = now_ns();
-	ret = supervisor_prepare_memory(b->rig.rig.sup, memory_now(b), WAIT_MS, who);
-	t[1] = now_ns();
-	if (ret != 0)
-		return failed("prepare", who, ret);
-	ret = supervisor_move_memory(b->rig.rig.sup, until, WAIT_MS, who);
+	ret = bench_move(&b->rig.rig, until, &t[1]);
 	t[2] = now_ns();
-	return ret != 0 ? failed("move", who, ret) : 0;
+	return ret;
 }
 
 static int note_pause(struct bench *b, struct figures *f, uint64_t t0, uint64_t t1)
@@ -351,7 +340,7 @@ static int take(struct bench *b, struct figures *f)
 	if (ret == 0)
 		ret = set_slots(b, NULL);
 	if (ret == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) != 0)
-		ret = failed("somebody still has it mapped", "", -errno);
+		ret = failed("removed", "somebody still has it mapped", -errno);
 	if (ret == 0)
 		hist_add(&f->removed, now_ns() - t[0]);
 	cc_close(&fd);

@@ -9,6 +9,8 @@
  * host does to both alike drops out of their ratio, of which the median of all pairs is reported.
  */
 #include <errno.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +54,14 @@ static const uint32_t depths[] = { 1, 8, 32 };
 
 static const char *const kinds[] = { "planned", "killed" };
 
+/* The device that the pacer replaces. */
+struct victim {
+	struct boxrig_blk blk;
+	bool kill;      /* its active process, for a recovery; else a planned replacement */
+	sem_t replaced; /* by a recovery */
+	struct device_status status; /* large */
+};
+
 struct cell {
 	uint32_t pairs;
 	double ratios[PAIRS_MAX];
@@ -64,7 +74,7 @@ struct cell {
 struct bench {
 	struct bench_rig rig;
 	bool huge; /* all of them had 2 MiB pages */
-	struct boxrig_blk blk;
+	struct victim victim;
 	struct blkload load;
 	struct pacer pacer;
 	struct bench_awake awake;
@@ -76,22 +86,49 @@ struct bench {
 	double scale; /* of the number of pairs */
 };
 
+/* ---- replacements ---- */
+
+static void on_replaced(void *ctx, const struct replacement *r)
+{
+	struct victim *v = ctx;
+
+	if (!r->planned)
+		sem_post(&v->replaced);
+}
+
+static const struct device_hooks hooks = { .replaced = on_replaced };
+
+static int wait_recovered(struct victim *v)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += WAIT_MS / 1000;
+	while (sem_clockwait(&v->replaced, CLOCK_MONOTONIC, &end) != 0) {
+		if (errno != EINTR)
+			return -errno;
+	}
+	return 0;
+}
+
+static int replace(void *ctx)
+{
+	struct victim *v = ctx;
+	struct replacement r;
+
+	if (!v->kill)
+		return device_replace(v->blk.dev, REPLACE_SCHEDULE, false, &r);
+	device_status(v->blk.dev, &v->status);
+	return kill(v->status.pid, SIGKILL) == 0 ? wait_recovered(v) : -errno;
+}
+
 /* ---- windows ---- */
 
 /* Completions a second of a window that begins now. */
 static int run_window(struct bench *b, uint64_t ns, struct hist *latency, double *iops)
 {
-	const uint64_t begin = now_ns(), end = begin + ns;
-	const uint64_t before = blkload_completed(&b->load);
-	int ret = 0;
-
 	b->load.config.latency = latency;
-	while (ret >= 0 && now_ns() < end)
-		ret = blkload_step(&b->load, DRAIN_NS);
-	const uint64_t elapsed = now_ns() - begin;
-
-	*iops = (double)(blkload_completed(&b->load) - before) * 1e9 / (double)elapsed;
-	return ret < 0 ? ret : 0;
+	return bench_window(&b->load, ns, iops);
 }
 
 static int settle(struct bench *b)
@@ -101,19 +138,19 @@ static int settle(struct bench *b)
 	return run_window(b, SETTLE_MS * NS_PER_MS, &b->scratch, &ignored);
 }
 
-static int busy_window(struct bench *b, const struct rate *rate, bool kill, struct cell *cell)
+static int busy_window(struct bench *b, const struct rate *rate, struct cell *cell)
 {
 	const uint64_t ns = rate->window_ms * NS_PER_MS, begin = now_ns();
 	int ret;
 
 	if (rate->interval_us != 0)
-		pacer_run(&b->pacer, rate->interval_us * NS_PER_US, kill, begin + ns);
+		pacer_run(&b->pacer, rate->interval_us * NS_PER_US, begin + ns);
 	ret = run_window(b, ns, &cell->busy, &cell->busy_iops[cell->pairs]);
 	cell->busy_ns += now_ns() - begin;
 	const int paced = pacer_wait(&b->pacer, &cell->done);
 
 	if (ret == 0)
-		ret = paced;
+		ret = paced != 0 ? paced : device_wait_standby(b->victim.blk.dev, WAIT_MS);
 	return ret != 0 ? ret : settle(b);
 }
 
@@ -125,17 +162,16 @@ static int quiet_window(struct bench *b, const struct rate *rate, struct cell *c
 	return ret != 0 ? ret : settle(b);
 }
 
-static int run_cell(struct bench *b, const struct rate *rate, bool kill, uint32_t pairs,
-		    struct cell *cell)
+static int run_cell(struct bench *b, const struct rate *rate, uint32_t pairs, struct cell *cell)
 {
 	int ret = settle(b);
 
 	while (ret == 0 && cell->pairs < pairs && now_ns() < b->end_ns) {
 		const bool quiet_first = cell->pairs & 1;
 
-		ret = quiet_first ? quiet_window(b, rate, cell) : busy_window(b, rate, kill, cell);
+		ret = quiet_first ? quiet_window(b, rate, cell) : busy_window(b, rate, cell);
 		if (ret == 0)
-			ret = quiet_first ? busy_window(b, rate, kill, cell)
+			ret = quiet_first ? busy_window(b, rate, cell)
 					  : quiet_window(b, rate, cell);
 		cell->ratios[cell->pairs] =
 			cell->busy_iops[cell->pairs] / cell->quiet_iops[cell->pairs];
@@ -161,12 +197,12 @@ static int run_cells(struct bench *b, size_t depth)
 	for (size_t kill = 0; kill < ARRAY_SIZE(kinds); kill++) {
 		const bool is_main = kill == 0 && depths[depth] == MAIN_DEPTH;
 
+		b->victim.kill = kill != 0;
 		for (size_t i = 0; i < ARRAY_SIZE(rates) && ret == 0; i++) {
 			const struct rate *rate = &rates[i];
 			const uint32_t pairs = is_main ? rate->pairs_main : rate->pairs;
 
-			ret = run_cell(b, rate, kill, scaled(b, pairs, rate),
-				       &b->cells[depth][kill][i]);
+			ret = run_cell(b, rate, scaled(b, pairs, rate), &b->cells[depth][kill][i]);
 			if (ret != 0)
 				fprintf(stderr,
 					"bench-rejuvenation: depth %u, %s, %s a second: %s\n",
@@ -183,8 +219,8 @@ static int start(struct bench *b, uint32_t depth, uint64_t seed)
 	struct blkload_config config = bench_blk_load(IMAGE_BYTES, seed);
 	const struct boxrig_blk_config image = {
 		.bytes = IMAGE_BYTES,
-		.hooks = &pacer_hooks,
-		.ctx = &b->pacer,
+		.hooks = &hooks,
+		.ctx = &b->victim,
 	};
 	int ret = bench_rig_start(&b->rig, GUESTMEM_2M, GUEST_BYTES);
 
@@ -195,32 +231,32 @@ static int start(struct bench *b, uint32_t depth, uint64_t seed)
 	config.roam_bytes = ROAM_BYTES;
 	config.latency = &b->scratch;
 	if (ret == 0)
-		ret = boxrig_blk_create(&b->rig.rig, &image, &b->blk);
+		ret = boxrig_blk_create(&b->rig.rig, &image, &b->victim.blk);
 	/* Every page there from the start. */
-	if (ret == 0 && fallocate(b->blk.image, 0, 0, IMAGE_BYTES) != 0)
+	if (ret == 0 && fallocate(b->victim.blk.image, 0, 0, IMAGE_BYTES) != 0)
 		ret = -errno;
 	if (ret == 0)
 		ret = blkload_init(&b->load, &b->rig.rig.mem, &config);
 	if (ret == 0)
-		ret = blkload_add_queue(&b->load, &b->blk.rings[0], (uint16_t)depth);
+		ret = blkload_add_queue(&b->load, &b->victim.blk.rings[0], (uint16_t)depth);
 	if (ret == 0)
-		ret = boxrig_blk_go(&b->blk);
+		ret = boxrig_blk_go(&b->victim.blk);
 	if (ret == 0)
 		ret = bench_stay_awake(&b->awake);
 	if (ret == 0)
-		ret = pacer_start(&b->pacer, b->blk.dev);
+		ret = pacer_start(&b->pacer);
 	/* The driver only, as a vCPU may be; where the rest runs is the scheduler's. */
 	return ret != 0 ? ret : bench_pin(0, 0);
 }
 
 static int check_seal(struct bench *b)
 {
-	int ret = device_wait_standby(b->blk.dev, WAIT_MS);
+	int ret = device_wait_standby(b->victim.blk.dev, WAIT_MS);
 
 	if (ret != 0)
 		return ret;
-	device_status(b->blk.dev, &b->pacer.status);
-	return bench_seal(b->report, &b->rig.rig, b->pacer.status.standby_pid) ? 0 : -EPERM;
+	device_status(b->victim.blk.dev, &b->victim.status);
+	return bench_seal(b->report, &b->rig.rig, b->victim.status.standby_pid) ? 0 : -EPERM;
 }
 
 static int finish(struct bench *b)
@@ -245,9 +281,10 @@ static int run_depth(struct bench *b, size_t depth, uint64_t seed)
 	int ret;
 
 	memset(&b->pacer, 0, sizeof(b->pacer));
-	memset(&b->blk, 0, sizeof(b->blk));
-	b->blk.image = -1;
-	pacer_init(&b->pacer);
+	memset(&b->victim, 0, sizeof(b->victim));
+	b->victim.blk.image = -1;
+	pacer_init(&b->pacer, replace, &b->victim);
+	sem_init(&b->victim.replaced, 0, 0);
 	ret = start(b, depths[depth], seed);
 	if (ret == 0) {
 		ret = check_seal(b);
@@ -259,7 +296,8 @@ static int run_depth(struct bench *b, size_t depth, uint64_t seed)
 	}
 	pacer_stop(&b->pacer);
 	bench_rest(&b->awake);
-	boxrig_blk_destroy(&b->blk);
+	boxrig_blk_destroy(&b->victim.blk);
+	sem_destroy(&b->victim.replaced);
 	blkload_free(&b->load);
 	bench_rig_stop(&b->rig);
 	bench_unpin(0);

@@ -2,13 +2,18 @@
 #include "benchmarks/common.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -144,36 +149,50 @@ int bench_unpin(pid_t pid)
 	return sched_setaffinity(pid, sizeof(all_cpus), &all_cpus) == 0 ? 0 : -errno;
 }
 
-static void *awake_main(void *arg)
+/* SCHED_IDLE is idle within its autogroup only (sched(7)), and each box is a session, so a group, of its own:
+ * as one of ours it would have half of what a box runs on. */
+_Noreturn static void awake_main(void)
 {
-	const struct bench_awake *awake = arg;
 	const struct sched_param none = { 0 };
+	int fd;
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	syscall(SYS_close_range, 3, ~0u, 0);
+	setsid();
+	fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0)
+		(void)!write(fd, "19", 2);
 	sched_setscheduler(0, SCHED_IDLE, &none);
-	while (!__atomic_load_n(&awake->stop, __ATOMIC_RELAXED))
+	for (;;)
 		__builtin_ia32_pause();
-	return NULL;
 }
 
 int bench_stay_awake(struct bench_awake *awake)
 {
-	int ret = know_cpus();
+	const int ret = know_cpus();
 
-	awake->stop = false;
 	awake->count = 0;
 	while (ret == 0 && awake->count < (uint32_t)CPU_COUNT(&all_cpus) &&
-	       awake->count < ARRAY_SIZE(awake->threads)) {
-		ret = -pthread_create(&awake->threads[awake->count], NULL, awake_main, awake);
-		awake->count += ret == 0;
+	       awake->count < ARRAY_SIZE(awake->pids)) {
+		const pid_t pid = fork();
+
+		if (pid == 0)
+			awake_main();
+		if (pid < 0)
+			return -errno;
+		awake->pids[awake->count++] = pid;
 	}
 	return ret;
 }
 
 void bench_rest(struct bench_awake *awake)
 {
-	__atomic_store_n(&awake->stop, true, __ATOMIC_RELAXED);
-	while (awake->count > 0)
-		pthread_join(awake->threads[--awake->count], NULL);
+	while (awake->count > 0) {
+		const pid_t pid = awake->pids[--awake->count];
+
+		if (kill(pid, SIGKILL) == 0)
+			waitpid(pid, NULL, 0);
+	}
 }
 
 /* ---- round trips ---- */
@@ -232,6 +251,7 @@ int bench_rtt(struct hist *hist, uint32_t count)
 /* ---- loads ---- */
 
 #define GAP_WAIT_MS 20000
+#define STEP_NS (20 * NS_PER_S)
 
 struct blkload_config bench_blk_load(uint64_t image_bytes, uint64_t seed)
 {
@@ -248,6 +268,19 @@ struct blkload_config bench_blk_load(uint64_t image_bytes, uint64_t seed)
 const char *bench_image_dir(void)
 {
 	return getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/var/tmp";
+}
+
+int bench_window(struct blkload *load, uint64_t ns, double *iops)
+{
+	const uint64_t before = blkload_completed(load), begin = now_ns(), end = begin + ns;
+	int ret = 1;
+
+	while (ret > 0 && now_ns() < end)
+		ret = blkload_step(load, STEP_NS);
+	const uint64_t elapsed = now_ns() - begin;
+
+	*iops = (double)(blkload_completed(load) - before) * 1e9 / (double)elapsed;
+	return ret < 0 ? ret : ret == 0 ? -ETIMEDOUT : 0;
 }
 
 int bench_note_gap(const struct blkload *load, uint64_t t0, uint64_t t1, bool cut,
@@ -275,6 +308,8 @@ int bench_quiet_window(const struct blkload *load, uint64_t ns, struct hist *his
 }
 
 /* ---- rigs ---- */
+
+#define MOVE_WAIT_MS 20000
 
 static int add_memory(struct bench_rig *b, enum guestmem_pages pages, uint64_t bytes)
 {
@@ -306,6 +341,29 @@ void bench_rig_stop(struct bench_rig *b)
 {
 	boxrig_stop(&b->rig);
 	guestmem_huge_restore(&b->huge_pages);
+}
+
+static int not_moved(const char *step, const char *who, int ret)
+{
+	fprintf(stderr, "memory: %s: %s: %s\n", step, who, strerror(-ret));
+	return ret;
+}
+
+int bench_move(const struct boxrig *rig, enum epoch_until until, uint64_t *prepared_ns)
+{
+	cleanup_free struct box_memory *memory = malloc(sizeof(*memory));
+	char who[DEVICE_ID_MAX + 1] = "";
+	int ret;
+
+	if (memory == NULL)
+		return -ENOMEM;
+	boxrig_memory(rig, memory);
+	ret = supervisor_prepare_memory(rig->sup, memory, MOVE_WAIT_MS, who);
+	*prepared_ns = now_ns();
+	if (ret != 0)
+		return not_moved("prepare", who, ret);
+	ret = supervisor_move_memory(rig->sup, until, MOVE_WAIT_MS, who);
+	return ret != 0 ? not_moved("move", who, ret) : 0;
 }
 
 /* ---- the seal ---- */

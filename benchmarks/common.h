@@ -6,13 +6,13 @@
 #ifndef MAYFLY_BENCH_COMMON_H
 #define MAYFLY_BENCH_COMMON_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "benchmarks/hist.h"
 #include "benchmarks/report.h"
+#include "core/box/epoch.h"
 #include "tests/rig/boxrig.h"
 
 struct bench_args {
@@ -41,14 +41,13 @@ int bench_pin(pid_t pid, uint32_t cpu);
 /* Back to all that this process had when bench_pin() was first called. */
 int bench_unpin(pid_t pid);
 
-/* Keeps all CPUs from halting, by threads that run only where nobody else wants to (SCHED_IDLE): for
- * ratios of throughput.  In a VM a halt and the wake-up from it cost more than a request, and whatever
- * keeps CPUs busy between requests would seem to make them faster.  After rigs were started (they
- * fork).  0 or -errno; bench_rest() in either case. */
+/* Keeps all CPUs from halting, by processes that run only where nobody else wants to: for ratios of
+ * throughput.  In a VM a halt and the wake-up from it cost more than a request, and whatever keeps CPUs
+ * busy between requests would seem to make them faster.  On the main thread: they die with it.  0 or
+ * -errno; bench_rest() in either case. */
 struct bench_awake {
-	pthread_t threads[16];
+	pid_t pids[16];
 	uint32_t count;
-	bool stop; /* shared with the threads */
 };
 
 int bench_stay_awake(struct bench_awake *awake);
@@ -69,6 +68,10 @@ struct blkload_config bench_blk_load(uint64_t image_bytes, uint64_t seed);
 /* Where an image in page cache, or for O_DIRECT, lives: $TMPDIR or /var/tmp. */
 const char *bench_image_dir(void);
 
+/* Steps the load for ns from now; *iops: completions a second of that time. 0 or -errno; -ETIMEDOUT: none
+ * for 20 s. */
+int bench_window(struct blkload *load, uint64_t ns, double *iops);
+
 /* The longest gap between completions of a window that is over goes into *hist; the gap that it ends
  * in is waited for: the load must not rest.  cut: the first gap counts from t0 only.  None where it
  * is no longer known: rather none than a wrong one.  0 or -errno. */
@@ -88,6 +91,10 @@ struct bench_rig {
  * had, says so and takes others. */
 int bench_rig_start(struct bench_rig *b, enum guestmem_pages pages, uint64_t bytes);
 void bench_rig_stop(struct bench_rig *b);
+
+/* Has every device of a rig handed off into its guest memory as it is now; *prepared_ns: when each had a
+ * generation for it.  0 or -errno, said on stderr. */
+int bench_move(const struct boxrig *rig, enum epoch_until until, uint64_t *prepared_ns);
 
 /* Names the layers in force in the report.  False, with a line on stderr, when they are not what a
  * user gets by default: all that this kernel has, release programs, and the process `pid` (a

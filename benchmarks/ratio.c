@@ -13,11 +13,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "benchmarks/common.h"
 #include "core/cc.h"
-#include "tests/rig/inproc.h"
+#include "tests/rig/bareblk.h"
 
 #define IMAGE_BYTES (64u << 20)
 #define ROAM_BYTES (16u << 20)
@@ -31,10 +30,8 @@ struct side {
 
 struct pairing {
 	struct boxrig_blk blk; /* the sealed one, with its ring */
-	struct ringdrv_queue ring;
-	struct inproc inproc;
-	int image;
-	struct side sealed, bare;
+	struct bareblk bare;
+	struct side sealed, inproc;
 	double ratios[RATIO_PAIRS_MAX];
 };
 
@@ -73,44 +70,10 @@ static int start_sealed(struct pairing *p, struct boxrig *rig)
 	return ret;
 }
 
-static int start_bare(struct pairing *p, struct boxrig *rig, const struct dev_ops *ops)
-{
-	const struct ringdrv_config rc = {
-		.features = p->blk.features,
-		.size = p->blk.rings[0].config.size,
-		.in_order = true,
-	};
-	const union dev_config dc = {
-		.blk = { .bytes = IMAGE_BYTES, .flags = BLK_FLUSH, .align = 1 },
-	};
-	struct ctl_queue queue;
-	int ret = ringdrv_init(&p->ring, &rig->mem, &rc);
-
-	if (ret != 0)
-		return ret;
-	p->image = memfd_create("image", MFD_CLOEXEC);
-	if (p->image < 0 || ftruncate(p->image, IMAGE_BYTES) != 0)
-		return -errno;
-	ringdrv_describe(&p->ring, &queue);
-	return inproc_start(&p->inproc, &(struct inproc_config){
-						.ops = ops,
-						.mem = &rig->mem,
-						.queues = 1,
-						.kick = &p->ring.fd_kick,
-						.call = &p->ring.fd_call,
-						.backends = &p->image,
-						.backend_count = 1,
-						.config = &dc,
-						.features = p->blk.features,
-						.rings = &queue,
-						.cpu = 1,
-					});
-}
-
 /* Every page there from the start: neither side is to pay for the first touch. */
 static int fill_images(const struct pairing *p)
 {
-	if (fallocate(p->image, 0, 0, IMAGE_BYTES) != 0 ||
+	if (fallocate(p->bare.image, 0, 0, IMAGE_BYTES) != 0 ||
 	    fallocate(p->blk.image, 0, 0, IMAGE_BYTES) != 0)
 		return -errno;
 	return 0;
@@ -119,17 +82,11 @@ static int fill_images(const struct pairing *p)
 /* Completions a second of one run. */
 static int run(struct side *side, uint32_t run_ms, double *iops)
 {
-	const uint64_t begin = now_ns(), end = begin + run_ms * NS_PER_MS;
-	const uint64_t before = blkload_completed(&side->load);
-	int ret = 0;
+	int ret;
 
 	blkload_resume(&side->load);
-	while (ret >= 0 && now_ns() < end)
-		ret = blkload_step(&side->load, DRAIN_NS);
-	const uint64_t elapsed = now_ns() - begin;
-
-	*iops = (double)(blkload_completed(&side->load) - before) * 1e9 / (double)elapsed;
-	return ret < 0 ? ret : blkload_drain(&side->load, DRAIN_NS);
+	ret = bench_window(&side->load, run_ms * NS_PER_MS, iops);
+	return ret != 0 ? ret : blkload_drain(&side->load, DRAIN_NS);
 }
 
 static int run_pairs(struct pairing *p, uint32_t pairs, uint32_t run_ms)
@@ -138,15 +95,15 @@ static int run_pairs(struct pairing *p, uint32_t pairs, uint32_t run_ms)
 	int ret = run(&p->sealed, WARM_MS, &ignored);
 
 	if (ret == 0)
-		ret = run(&p->bare, WARM_MS, &ignored);
+		ret = run(&p->inproc, WARM_MS, &ignored);
 	for (uint32_t i = 0; i < pairs && ret == 0; i++) {
-		struct side *first = i & 1 ? &p->sealed : &p->bare;
-		struct side *second = i & 1 ? &p->bare : &p->sealed;
+		struct side *first = i & 1 ? &p->sealed : &p->inproc;
+		struct side *second = i & 1 ? &p->inproc : &p->sealed;
 
 		ret = run(first, run_ms, &first->iops[i]);
 		if (ret == 0)
 			ret = run(second, run_ms, &second->iops[i]);
-		p->ratios[i] = p->sealed.iops[i] / p->bare.iops[i];
+		p->ratios[i] = p->sealed.iops[i] / p->inproc.iops[i];
 	}
 	return ret;
 }
@@ -157,8 +114,8 @@ static void summarize(struct pairing *p, struct ratio *r)
 	r->median = bench_quantile(p->ratios, r->pairs, 0.5);
 	r->high = bench_quantile(p->ratios, r->pairs, 0.75);
 	r->sealed_iops = bench_quantile(p->sealed.iops, r->pairs, 0.5);
-	r->inproc_iops = bench_quantile(p->bare.iops, r->pairs, 0.5);
-	r->clean = blkload_clean(&p->sealed.load) && blkload_clean(&p->bare.load);
+	r->inproc_iops = bench_quantile(p->inproc.iops, r->pairs, 0.5);
+	r->clean = blkload_clean(&p->sealed.load) && blkload_clean(&p->inproc.load);
 }
 
 static int measure(struct pairing *p, struct boxrig *rig, const struct dev_ops *ops,
@@ -167,13 +124,15 @@ static int measure(struct pairing *p, struct boxrig *rig, const struct dev_ops *
 	int ret = start_sealed(p, rig);
 
 	if (ret == 0)
-		ret = start_bare(p, rig, ops);
+		ret = bareblk_create(&p->bare, &rig->mem, IMAGE_BYTES);
+	if (ret == 0)
+		ret = bareblk_go(&p->bare, &rig->mem, ops, 1);
 	if (ret == 0)
 		ret = fill_images(p);
 	if (ret == 0)
 		ret = side_init(&p->sealed, rig, &p->blk.rings[0], r->depth);
 	if (ret == 0)
-		ret = side_init(&p->bare, rig, &p->ring, r->depth);
+		ret = side_init(&p->inproc, rig, &p->bare.ring, r->depth);
 	if (ret == 0)
 		ret = bench_pin(0, 0);
 	if (ret == 0)
@@ -192,16 +151,14 @@ int ratio_measure(struct boxrig *rig, const struct dev_ops *ops, uint32_t depth,
 
 	if (p == NULL)
 		return -ENOMEM;
-	p->image = p->inproc.control = p->blk.image = -1;
+	p->blk.image = -1;
 	*r = (struct ratio){ .depth = depth,
 			     .pairs = pairs < RATIO_PAIRS_MAX ? pairs : RATIO_PAIRS_MAX };
 	ret = measure(p, rig, ops, r, run_ms);
-	inproc_stop(&p->inproc);
 	boxrig_blk_destroy(&p->blk);
 	blkload_free(&p->sealed.load);
-	blkload_free(&p->bare.load);
-	ringdrv_free(&p->ring);
-	cc_close(&p->image);
+	blkload_free(&p->inproc.load);
+	bareblk_destroy(&p->bare);
 	free(p);
 	return ret;
 }

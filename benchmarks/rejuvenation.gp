@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # gnuplot -e "data='FILE'; out='docs/rejuvenation'" benchmarks/rejuvenation.gp
-# FILE comes from rejuvenation.py: blocks 0 to 2 are planned, 3 to 5 killed, at depth 1, 8, 32.
+# FILE comes from curves.py: blocks 0 to 2 are planned, 3 to 5 killed, at depth 1, 8, 32.
 
 depths = "1 8 32"
 colours = "#1b7f5c #2f5fb3 #c2571a"
 
-set style line 10 lc rgb "#dddddd" lw 1
-set grid xtics ytics ls 10
-set border 3 lc rgb "#666666"
-set tics nomirror textcolor rgb "#333333"
 set logscale x
 set xrange [0.08:700]
 set xtics ("0.1" 0.1, "1" 1, "10" 10, "100" 100, "500" 500)
-set style data linespoints
 
 colour(i) = word(colours, i + 1)
 
@@ -36,10 +31,4 @@ plot for [i=0:2] data index i using 1:6 with lines lw 1.6 dt 3 lc rgb colour(i) 
   for [i=0:2] data index i+3 using 1:5 lw 2 dt 2 pt 6 ps 0.8 lc rgb colour(i) notitle; \
 unset multiplot"
 
-set terminal pngcairo size 1200,520 font "DejaVu Sans,11" background rgb "#ffffff"
-set output out.".png"
-eval draw
-
-set terminal svg size 1200,520 font "DejaVu Sans,13" background rgb "#ffffff"
-set output out.".svg"
-eval draw
+load "benchmarks/plot.gp"

@@ -24,11 +24,25 @@ bench-recovery: $(O)/benchmarks/bench_recovery $(DEV_PROGRAMS) ## deaths under l
 bench-hotplug: $(O)/benchmarks/bench_hotplug $(DEV_PROGRAMS) ## memory added and removed under six devices: when it is visible, pauses, until nobody has it
 	$(Q)$< $(BENCH_ARGS)
 
+# Those that are drawn keep their report.
+keep_report = $(Q)$< $(BENCH_ARGS) >$(1).json; ret=$$?; cat $(1).json; exit $$ret
+define draw_report
+$(Q)benchmarks/curves.py <$(1).json >$(1).dat
+$(Q)gnuplot -e "data='$(1).dat'; out='docs/$(notdir $(1))'" benchmarks/$(notdir $(1)).gp
+endef
+
 .PHONY: bench-rejuvenation plot-rejuvenation
 REJUVENATION := $(O)/benchmarks/rejuvenation
 bench-rejuvenation: $(O)/benchmarks/bench_rejuvenation $(DEV_PROGRAMS) ## throughput and latency against replacements a second, planned and killed
-	$(Q)$< $(BENCH_ARGS) >$(REJUVENATION).json; ret=$$?; cat $(REJUVENATION).json; exit $$ret
+	$(call keep_report,$(REJUVENATION))
 
 plot-rejuvenation: ## draw docs/rejuvenation.svg and .png of the last bench-rejuvenation; needs gnuplot
-	$(Q)benchmarks/rejuvenation.py <$(REJUVENATION).json >$(REJUVENATION).dat
-	$(Q)gnuplot -e "data='$(REJUVENATION).dat'; out='docs/rejuvenation'" benchmarks/rejuvenation.gp
+	$(call draw_report,$(REJUVENATION))
+
+.PHONY: bench-amortize plot-amortize
+AMORTIZE := $(O)/benchmarks/amortize
+bench-amortize: $(O)/benchmarks/bench_amortize $(DEV_PROGRAMS) ## five ways to reach guest memory that comes and goes, against changes a second
+	$(call keep_report,$(AMORTIZE))
+
+plot-amortize: ## draw docs/amortize.svg and .png of the last bench-amortize; needs gnuplot
+	$(call draw_report,$(AMORTIZE))

@@ -32,10 +32,7 @@ static const struct box_memory *memory_now(void)
 {
 	static struct box_memory memory;
 
-	memory.map = rig.mem.map;
-	memcpy(memory.fds, rig.mem.fds, sizeof(memory.fds));
-	for (uint32_t i = 0; i < memory.map.count; i++)
-		memory.page_bytes[i] = 2u << 20;
+	boxrig_memory(&rig, &memory);
 	return &memory;
 }
 

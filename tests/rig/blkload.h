@@ -30,6 +30,7 @@
 #include "tests/rig/complaints.h"
 #include "tests/rig/gaps.h"
 #include "tests/rig/guestmem.h"
+#include "tests/rig/lentmem.h"
 #include "tests/rig/ringdrv.h"
 
 /* NAME, virtio request type (virtio 1.2 section 5.2.6), weight in the default mix. */
@@ -72,6 +73,10 @@ struct blkload_config {
 	uint64_t spin_ns;     /* look at the ring for so long before sleeping; 0: sleep at once */
 	uint32_t gap_times;   /* completion times kept, see gaps.h; 0: 65536 */
 	struct hist *latency; /* submission to seen, ns, of each request; may be NULL */
+	bool scatter;         /* buffers at random places of roam_bytes, not one after the other */
+	/* Every other buffer lies there while there is some: at least max_bytes + 2 * align for each
+	 * request outstanding; one queue only.  May be NULL. */
+	struct lentmem *lent;
 };
 
 struct blkload_stats {
@@ -96,6 +101,7 @@ struct blkload_slot {
 	uint32_t sectors;
 	uint32_t place; /* of config.roam_bytes */
 	uint8_t op;     /* enum blkload_op */
+	bool lent;      /* it lies in config.lent */
 };
 
 struct blkload_queue {

@@ -206,13 +206,38 @@ static void fill_stale(const struct blkload *load, struct blkload_slot *slot)
 	memset(slot->data + bytes, GUARD_BYTE, BLKREQ_GUARD);
 }
 
-/* The next of the slot's places: a slot owns its own, so no two requests ever share one. */
+static uint64_t next_place(struct blkload *load, struct blkload_slot *slot, uint64_t places)
+{
+	if (load->config.scatter)
+		return random_below(load, places);
+	slot->place = slot->place + 1 < places ? slot->place + 1 : 0;
+	return slot->place;
+}
+
+/* Whether the next buffer lies in lent memory, which it then holds on to. */
+static bool borrow(struct blkload *load, uint64_t *base, uint64_t *bytes)
+{
+	return load->config.lent && (random_next(load) & 1) &&
+	       lentmem_use(load->config.lent, base, bytes);
+}
+
+static void give_back(struct blkload *load, struct blkload_slot *slot)
+{
+	if (slot->lent)
+		lentmem_done(load->config.lent);
+	slot->lent = false;
+}
+
+/* Another of the slot's places: a slot owns its own, so no two requests ever share one. */
 static void move_on(struct blkload *load, struct blkload_queue *queue, struct blkload_slot *slot)
 {
-	uint64_t first = (uint64_t)(slot - queue->slots) * queue->places;
+	uint64_t first = (uint64_t)(slot - queue->slots);
+	uint64_t base = queue->base_gpa, places = queue->places, bytes = 0;
 
-	slot->place = slot->place + 1 < queue->places ? slot->place + 1 : 0;
-	slot->data_gpa = queue->base_gpa + (first + slot->place) * load->stride;
+	slot->lent = borrow(load, &base, &bytes);
+	if (slot->lent)
+		places = bytes / load->stride / queue->depth;
+	slot->data_gpa = base + (first * places + next_place(load, slot, places)) * load->stride;
 	slot->data = guestmem_ptr(load->mem, gpa_make(slot->data_gpa), load->stride);
 }
 
@@ -220,7 +245,7 @@ bool blkreq_prepare(struct blkload *load, struct blkload_queue *queue, struct bl
 {
 	if (!choose(load, slot))
 		return false;
-	if (queue->places > 1)
+	if (queue->places > 1 || load->config.lent)
 		move_on(load, queue, slot);
 	slot->number = load->next_number++;
 	if (slot->op == BLKLOAD_WRITE)
@@ -243,6 +268,7 @@ void blkreq_cancel(struct blkload *load, struct blkload_slot *slot)
 	if (load->scanning)
 		load->scan_sector = slot->sector; /* nothing was chosen after it */
 	unclaim(load, slot);
+	give_back(load, slot);
 }
 
 /* Splits the data at random multiples of the alignment. Returns the segments made. */
@@ -374,4 +400,5 @@ void blkreq_finish(struct blkload *load, struct blkload_slot *slot, uint32_t len
 	if (ok && (slot->op == BLKLOAD_READ || slot->op == BLKLOAD_WRITE))
 		load->stats.bytes += (uint64_t)slot->sectors * SECTOR;
 	unclaim(load, slot);
+	give_back(load, slot);
 }

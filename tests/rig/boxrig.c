@@ -62,17 +62,23 @@ int boxrig_start(struct boxrig *rig)
 	return ret;
 }
 
-int boxrig_supervise(struct boxrig *rig)
+void boxrig_memory(const struct boxrig *rig, struct box_memory *memory)
 {
-	struct box_memory *memory = calloc(1, sizeof(*memory));
-	int ret;
-
-	if (memory == NULL)
-		return -ENOMEM;
+	memset(memory, 0, sizeof(*memory));
 	memory->map = rig->mem.map;
 	memcpy(memory->fds, rig->mem.fds, sizeof(memory->fds));
 	for (uint32_t i = 0; i < memory->map.count; i++)
 		memory->page_bytes[i] = rig->mem.page_bytes[i];
+}
+
+int boxrig_supervise(struct boxrig *rig)
+{
+	struct box_memory *memory = malloc(sizeof(*memory));
+	int ret;
+
+	if (memory == NULL)
+		return -ENOMEM;
+	boxrig_memory(rig, memory);
 	ret = supervisor_create(&rig->sup, &rig->spawner, &rig->host, memory);
 	free(memory);
 	return ret;

@@ -29,6 +29,8 @@ int boxrig_use(const char *set);
  * Starts the spawner only; guest memory is added by the caller before boxrig_supervise().  0 or
  * -errno, said on stderr. */
 int boxrig_start(struct boxrig *rig);
+/* The rig's guest memory as it is now, as supervisors want it: large. */
+void boxrig_memory(const struct boxrig *rig, struct box_memory *memory);
 /* Creates the supervisor on the guest memory as it is now. 0 or -errno. */
 int boxrig_supervise(struct boxrig *rig);
 /* Ends everything. Devices must have been destroyed. */

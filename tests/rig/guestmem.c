@@ -89,37 +89,58 @@ static void shift(struct guestmem *mem, uint32_t at, int by)
 	mem->map.epoch++;
 }
 
-int guestmem_add(struct guestmem *mem, uint64_t gpa, uint64_t bytes, enum guestmem_pages pages)
+/* The place of a new region in the table, or -errno. */
+static int place_for(const struct guestmem *mem, uint64_t gpa, uint64_t bytes, uint64_t page)
 {
-	uint64_t page = pages == GUESTMEM_2M ? PAGE_2M : PAGE_4K;
-
 	if (bytes == 0 || bytes % page || gpa % page || gpa + bytes < gpa || bytes > INT64_MAX)
 		return -EINVAL;
 	if (mem->map.count == MEM_REGIONS_MAX)
 		return -ENOSPC;
-	int at = slot_for(&mem->map, gpa, bytes);
+	return slot_for(&mem->map, gpa, bytes);
+}
 
-	if (at < 0)
-		return at;
-	int fd = memfd_make(pages, bytes);
+static int map_at(struct guestmem *mem, uint32_t at, const struct mem_region *region, int fd)
+{
+	void *addr = mmap(NULL, region->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (addr == MAP_FAILED)
+		return -errno;
+	(void)madvise(addr, region->bytes, MADV_DONTDUMP);
+	shift(mem, at, 1);
+	mem->map.regions[at] = *region;
+	mem->map.regions[at].addr = (uint64_t)(uintptr_t)addr;
+	mem->fds[at] = fd;
+	mem->used[at] = region->gpa == 0 ? PAGE_4K : 0;
+	return 0;
+}
+
+int guestmem_add(struct guestmem *mem, uint64_t gpa, uint64_t bytes, enum guestmem_pages pages)
+{
+	const struct mem_region region = { .gpa = gpa, .bytes = bytes };
+	const uint64_t page = pages == GUESTMEM_2M ? PAGE_2M : PAGE_4K;
+	const int at = place_for(mem, gpa, bytes, page);
+	const int fd = at < 0 ? at : memfd_make(pages, bytes);
+	int ret;
 
 	if (fd < 0)
 		return fd;
-	void *addr = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-
-	if (addr == MAP_FAILED) {
-		int ret = -errno;
-
+	ret = map_at(mem, (uint32_t)at, &region, fd);
+	if (ret != 0)
 		close(fd);
-		return ret;
-	}
-	(void)madvise(addr, bytes, MADV_DONTDUMP);
-	shift(mem, (uint32_t)at, 1);
-	mem->map.regions[at] = (struct mem_region){ gpa, bytes, (uint64_t)(uintptr_t)addr };
-	mem->fds[at] = fd;
-	mem->used[at] = gpa == 0 ? PAGE_4K : 0;
-	mem->page_bytes[at] = page;
-	return 0;
+	else
+		mem->page_bytes[at] = page;
+	return ret;
+}
+
+int guestmem_add_fd(struct guestmem *mem, uint64_t gpa, uint64_t bytes, int fd)
+{
+	const struct mem_region region = { .gpa = gpa, .bytes = bytes };
+	const int at = place_for(mem, gpa, bytes, PAGE_4K);
+	const int ret = at < 0 ? at : map_at(mem, (uint32_t)at, &region, fd);
+
+	if (ret == 0)
+		mem->page_bytes[at] = PAGE_4K;
+	return ret;
 }
 
 static int region_at(const struct guestmem *mem, uint64_t gpa)

@@ -38,6 +38,10 @@ void guestmem_free(struct guestmem *mem);
  * -ENOSYS, -ENOTSUP: the kernel has no hugetlb memfd; other -errno of memfd_create and mmap. */
 int guestmem_add(struct guestmem *mem, uint64_t gpa, uint64_t bytes, enum guestmem_pages pages);
 
+/* The same of the first `bytes` of a memfd in 4 KiB pages that is there already: fd becomes the region's.  On
+ * error it stays the caller's. */
+int guestmem_add_fd(struct guestmem *mem, uint64_t gpa, uint64_t bytes, int fd);
+
 /* Removes the region that begins at gpa: unmapped here, its descriptor closed.  *fd, when fd is not
  * NULL, receives the descriptor instead (the caller closes it).  0 or -ENOENT. */
 int guestmem_remove(struct guestmem *mem, uint64_t gpa, int *fd);

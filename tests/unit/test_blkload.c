@@ -4,6 +4,7 @@
  * a wrong one is noticed, by the counter that stands for it.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -214,6 +215,59 @@ static void test_throughput_mode(void **state)
 	assert_true(hist_percentile(&latency, 0.5) > 0);
 }
 
+#define LENT_GPA (64u << 20)
+
+/* Buffers that lie in lent memory now. */
+static uint32_t lent_buffers(void)
+{
+	uint32_t count = 0;
+
+	for (uint16_t i = 0; i < fix.load.queues[0].depth; i++)
+		count += fix.load.queues[0].slots[i].data_gpa >= LENT_GPA;
+	return count;
+}
+
+static void *take_back_main(void *arg)
+{
+	assert_int_equal(lentmem_take_back(arg, 20000), 0);
+	assert_int_equal(guestmem_remove(&fix.mem, LENT_GPA, NULL), 0);
+	return NULL;
+}
+
+/* Memory comes, is used, and goes from under a load that runs on. */
+static void test_lent_memory(void **state)
+{
+	struct lentmem lent;
+	struct blkload_config config = all_ops;
+	pthread_t thread;
+	uint64_t seen = 0;
+
+	(void)state;
+	lentmem_init(&lent);
+	config.lent = &lent;
+	config.scatter = true;
+	config.roam_bytes = 4 << 20;
+	start(&config, RINGDRV_INDIRECT, 1);
+	for (uint32_t round = 0; round < 20; round++) {
+		assert_int_equal(guestmem_add(&fix.mem, LENT_GPA, 1 << 20, GUESTMEM_4K), 0);
+		lentmem_give(&lent, LENT_GPA, 1 << 20);
+		for (uint32_t i = 0; i < 100; i++) {
+			assert_true(step_inline(SECOND) > 0);
+			seen += lent_buffers();
+		}
+		assert_int_equal(pthread_create(&thread, NULL, take_back_main, &lent), 0);
+		while (__atomic_load_n(&fix.mem.map.count, __ATOMIC_ACQUIRE) != 1)
+			step_inline(SECOND);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+	}
+	assert_true(seen > 20 * 100);
+	assert_int_equal(blkload_drain(&fix.load, SECOND), 0);
+	assert_int_equal(lent.users, 0);
+	assert_int_equal(blkload_verify_image(&fix.load, fix.disk_fd), 0);
+	assert_clean(20 * 100);
+	lentmem_destroy(&lent);
+}
+
 /* What each fault must be counted as. */
 enum { LOST = 1, DUPLICATED = 2, CORRUPTED = 4, ERRORS = 8 };
 
@@ -421,6 +475,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_threaded_device, teardown),
 		cmocka_unit_test_teardown(test_threaded_two_queues, teardown),
 		cmocka_unit_test_teardown(test_throughput_mode, teardown),
+		cmocka_unit_test_teardown(test_lent_memory, teardown),
 		cmocka_unit_test_teardown(test_every_fault_is_noticed, teardown),
 		cmocka_unit_test_teardown(test_single_faults_count_one, teardown),
 		cmocka_unit_test_teardown(test_damaged_image_is_found, teardown),

@@ -102,6 +102,27 @@ static void test_removal_is_provable(void **state)
 	assert_int_equal(guestmem_remove(&mem, 0, NULL), -ENOENT);
 }
 
+/* A part of a memfd comes, goes and comes again with what it holds. */
+static void test_a_descriptor_given(void **state)
+{
+	int fd = memfd_create("store", MFD_CLOEXEC);
+	char byte = 0;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 4 * MIB), 0);
+	assert_int_equal(guestmem_add(&mem, 0, MIB, GUESTMEM_4K), 0);
+	assert_int_equal(guestmem_add_fd(&mem, 0, MIB, fd), -EINVAL);
+	assert_int_equal(guestmem_add_fd(&mem, 8 * MIB, MIB, fd), 0);
+	assert_null(guestmem_ptr(&mem, gpa_make(9 * MIB), 1));
+	*(char *)guestmem_ptr(&mem, gpa_make(9 * MIB - 1), 1) = 'x';
+	assert_int_equal(guestmem_remove(&mem, 8 * MIB, &fd), 0);
+	assert_int_equal(pread(fd, &byte, 1, MIB - 1), 1);
+	assert_int_equal(byte, 'x');
+	assert_int_equal(guestmem_add_fd(&mem, 2 * MIB, MIB, fd), 0);
+	assert_int_equal(*(char *)guestmem_ptr(&mem, gpa_make(3 * MIB - 1), 1), 'x');
+}
+
 static void test_populate(void **state)
 {
 	unsigned char resident[256];
@@ -187,6 +208,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_regions_are_sorted_and_apart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_alloc, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_removal_is_provable, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_descriptor_given, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_populate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_huge_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_few_huge_pages, setup, teardown),
