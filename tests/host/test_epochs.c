@@ -250,6 +250,40 @@ static void test_idle(void **state)
 
 /* ---- what comes in between ---- */
 
+/* A guest may give away memory in which it has rings.  It has harmed that device, until it resets it; the
+ * change comes to its end, and the others serve. */
+static void test_rings_given_away(void **state)
+{
+	const struct boxrig_rng_config config = {
+		.id = "rng0", .ring_size = 16, .hooks = &watch_hooks, .ctx = &rng_watch
+	};
+	struct ctl_queue queues[BOX_QUEUES_MAX] = { 0 };
+	struct scene *s = scene_open(&rig, &(struct boxrig_blk_config){ 0 });
+
+	(void)state;
+	watch_init(&rng_watch);
+	assert_int_equal(boxrig_rng_create(&rig, &config, &rng), 0);
+	add_region();
+	assert_int_equal(prepare(), 0);
+	assert_int_equal(move(EPOCH_MOVED), 0);
+	ringdrv_describe(&rng.ring, &queues[0]);
+	queues[0].desc_gpa += NEW_GPA; /* all are zeroes there: a queue in which nothing waits */
+	queues[0].avail_gpa += NEW_GPA;
+	queues[0].used_gpa += NEW_GPA;
+	assert_int_equal(device_start(rng.dev, RINGDRV_VERSION_1, queues), 0);
+	assert_int_equal(watch_wait(&rng_watch, WATCH_STARTED, 1, SCENE_WAIT_MS), 0);
+	take_region();
+	assert_int_equal(watch_wait(&rng_watch, WATCH_BROKEN, 1, SCENE_WAIT_MS), 0);
+	assert_int_equal(loadrun_progress(&s->run, 1, SCENE_WAIT_MS), 0);
+	assert_int_equal(scene_status(s).replacements[REPLACE_MEMORY_MAP], 2);
+	device_reset(rng.dev);
+	assert_int_equal(watch_wait(&rng_watch, WATCH_RESET, 1, SCENE_WAIT_MS), 0);
+	assert_int_equal(boxrig_rng_go(&rng), 0);
+	assert_int_equal(watch_wait(&rng_watch, WATCH_STARTED, 2, SCENE_WAIT_MS), 0);
+	check_epoch(s);
+	close_both(s);
+}
+
 #define ABOVE_GPA (8ull << 30)
 #define AUDIT_MS 10
 
@@ -444,10 +478,11 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		epoch_test(test_changes),       epoch_test(test_idle),
-		epoch_test(test_audited),       epoch_test(test_abandoned),
-		epoch_test(test_cannot_be_had), epoch_test(test_disturbed),
-		epoch_test(test_quarantined),   epoch_test(test_late),
+		epoch_test(test_changes),   epoch_test(test_idle),
+		epoch_test(test_audited),   epoch_test(test_rings_given_away),
+		epoch_test(test_abandoned), epoch_test(test_cannot_be_had),
+		epoch_test(test_disturbed), epoch_test(test_quarantined),
+		epoch_test(test_late),
 	};
 
 	return cmocka_run_group_tests_name("epochs", tests, setup, teardown);
