@@ -28,6 +28,15 @@ static bool reached(uint64_t *sum, bool goes_on, uint64_t spent, uint32_t limit_
 	return limit_ms != 0 && *sum >= limit_ms * NS_PER_MS;
 }
 
+/* Whoever looks may itself be late.  One look shows what one look can show, however long ago the last was:
+ * work that it finds may have come a moment before. */
+static uint64_t seen_asleep(const struct suspect_limits *limits, uint64_t passed)
+{
+	const uint64_t period = suspect_period_ms(limits) * NS_PER_MS;
+
+	return passed < period ? passed : period;
+}
+
 /* Held by the kernel.  What had come together before stands still meanwhile. */
 static enum suspect_verdict judge_slow(struct suspect_record *r,
 				       const struct suspect_limits *limits, uint64_t passed)
@@ -46,7 +55,7 @@ enum suspect_verdict suspect_judge(struct suspect_record *r, const struct suspec
 	const uint64_t passed = s->now_ns - r->now_ns;
 	const uint64_t ran = s->cpu_ns - r->cpu_ns;
 	const uint64_t waited = s->waited_ns - r->waited_ns;
-	const uint64_t spent = s->place == SUSPECT_RUNNING ? ran : passed;
+	const uint64_t spent = s->place == SUSPECT_RUNNING ? ran : seen_asleep(limits, passed);
 
 	r->now_ns = s->now_ns;
 	r->cpu_ns = s->cpu_ns;

@@ -59,6 +59,18 @@ static void test_idle(void **state)
 	assert_int_equal(steps_until(SAMPLE(.place = SUSPECT_ASLEEP), 0, SUSPECT_HANG), LONG);
 }
 
+/* A look that comes late finds work which came a moment before. */
+static void test_late_look(void **state)
+{
+	const struct suspect_sample leaves = SAMPLE(.place = SUSPECT_ASLEEP, .work = true);
+
+	(void)state;
+	now.now_ns += 3 * HANG_MS * NS_PER_MS;
+	assert_int_equal(step(leaves, 0), SUSPECT_NUDGE);
+	assert_int_equal(step(leaves, 0), SUSPECT_NOTHING);
+	assert_int_equal(step(SAMPLE(.place = SUSPECT_ASLEEP), 0), SUSPECT_NOTHING);
+}
+
 static void test_busy(void **state)
 {
 	(void)state;
@@ -222,6 +234,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_idle, setup),
+		cmocka_unit_test_setup(test_late_look, setup),
 		cmocka_unit_test_setup(test_busy, setup),
 		cmocka_unit_test_setup(test_spins, setup),
 		cmocka_unit_test_setup(test_silent, setup),
