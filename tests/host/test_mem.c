@@ -96,11 +96,13 @@ static void await_questions(uint64_t count)
 /* Questions are held from here on; a PLUG of blocks 0 to 3 is asked about. */
 static void plug_held(void)
 {
+	const uint64_t before = mem.questions; /* nothing is asked: the ring is empty */
+
 	mem.hold = true;
 	assert_int_equal(memrig_add(&mem, MEM_PLUG, 0, 4, 77), 0);
 	ringdrv_publish(&mem.ring);
 	(void)ringdrv_kick(&mem.ring);
-	await_questions(mem.questions + 1);
+	await_questions(before + 1);
 }
 
 /* It is answered, once, and well. */
