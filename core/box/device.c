@@ -139,7 +139,7 @@ void device_box_reaped(struct box *box)
 
 	generation_collect(dev);
 	/* A refill that waited for this. */
-	if (dev->respawn.armed && dev->standby_failures == 0)
+	if (dev->respawn.armed && dev->standby_failures == 0 && !epoch_moves(dev->sup))
 		device_spawn(dev);
 	device_changed(dev);
 }
@@ -274,7 +274,7 @@ static void device_do_finish(struct device *dev)
 	const bool reaped = dev->previous == NULL || generation_all(dev->previous, BOX_DEAD);
 
 	loop_arm(dev->sup->loop, &dev->respawn,
-		 now_ns() + (reaped ? 0 : REFILL_LATEST_MS) * NS_PER_MS);
+		 now_ns() + (reaped && !epoch_moves(dev->sup) ? 0 : REFILL_LATEST_MS) * NS_PER_MS);
 	evidence_retire(dev);
 	/* One that was made for another memory map while this one started is not heard of again, and a
 	 * request may wait for it. */

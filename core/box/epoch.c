@@ -7,7 +7,8 @@
  *
  * The move is a loop of looks on the supervisor's thread, each of which begins what can be begun.  Devices
  * are handed off one at a time: the pause of one is then that of any handoff, and not that of all of them
- * on too few CPUs.  One whose fence is overdue holds nobody up but the end of the move.
+ * on too few CPUs.  One whose fence is overdue holds nobody up but the end of the move.  Until all have moved
+ * no standby is made for those that have (REFILL_LATEST_MS at most): it would take the CPU from the others.
  */
 #include "core/box/epoch.h"
 
@@ -19,8 +20,9 @@
 #include "core/cc.h"
 #include "core/cond.h"
 
-#define FAILURES_MAX 3 /* of a device's standbys in a row: this map is not to be had */
-#define LOOK_MS 10     /* at least so often: not all that counts is announced */
+#define FAILURES_MAX 3    /* of a device's standbys in a row: this map is not to be had */
+#define REFILL_EVERY_MS 2 /* about what one takes */
+#define LOOK_MS 10        /* at least so often: not all that counts is announced */
 
 /* A wait of another thread's, on its stack. */
 struct epoch_wait {
@@ -146,6 +148,24 @@ static int look_moved(struct supervisor *sup, struct epoch_wait *wait)
 
 /* ---- waiting ---- */
 
+bool epoch_moves(const struct supervisor *sup)
+{
+	return sup->wait != NULL && sup->wait->look == look_moved;
+}
+
+/* Refills that waited for the end of the move: one after the other, for now the guest goes on. */
+static void refill_all(struct supervisor *sup)
+{
+	uint64_t at = now_ns();
+
+	for (struct device *dev = sup->devices; dev != NULL; dev = dev->next) {
+		if (!dev->respawn.armed || dev->standby_failures != 0)
+			continue;
+		at += REFILL_EVERY_MS * NS_PER_MS;
+		loop_arm(sup->loop, &dev->respawn, at);
+	}
+}
+
 static void epoch_step(struct loop_timer *timer)
 {
 	struct supervisor *sup = container_of(timer, struct supervisor, step);
@@ -159,6 +179,8 @@ static void epoch_step(struct loop_timer *timer)
 		loop_arm(sup->loop, timer, now_ns() + LOOK_MS * NS_PER_MS);
 		return;
 	}
+	if (epoch_moves(sup))
+		refill_all(sup);
 	sup->wait = NULL;
 	pthread_mutex_lock(&sup->lock);
 	wait->ret = ret;

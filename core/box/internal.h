@@ -370,6 +370,8 @@ bool patrol_is_held(const struct box *box);
 
 /* epoch.c: something that a change of the map may wait for. */
 void epoch_changed(struct supervisor *sup);
+/* Devices are being handed off into another map, one after the other: what can wait does. */
+bool epoch_moves(const struct supervisor *sup);
 
 /* figures.c */
 void device_sample(struct device *dev, const struct replacement *r);
