@@ -374,21 +374,6 @@ static json_t *crossover_object(const struct bench *b)
 	return o;
 }
 
-/* Parked, but for those that were late: a box that had not parked in time is stopped, as it must be. */
-static bool report_fences(const struct bench *b)
-{
-	const struct scheme *s = &b->schemes[REBIRTH];
-	uint64_t others = 0;
-
-	for (int i = 0; i < FENCE_COUNT; i++)
-		others += i != FENCE_PARKED ? s->fences[i] : 0;
-	report_u64(b->report, "late", s->late);
-	report_fence(b->report, others == s->late ? fence_name(FENCE_PARKED) : "others");
-	if (others != s->late)
-		fputs("bench-amortize: planned handoffs were not fenced as parked\n", stderr);
-	return others == s->late;
-}
-
 static bool report_all(const struct bench *b)
 {
 	report_u64(b->report, "lost", b->sum.lost);
@@ -400,7 +385,8 @@ static bool report_all(const struct bench *b)
 	report_json(b->report, "crossover", crossover_object(b));
 	for (enum way way = 0; way < WAYS; way++)
 		report_json(b->report, ways[way]->name, scheme_object(b, way));
-	return report_fences(b) && b->sum.lost + b->sum.duplicated + b->sum.corrupted == 0;
+	return bench_report_fences(b->report, &b->schemes[REBIRTH].fences) &&
+	       b->sum.lost + b->sum.duplicated + b->sum.corrupted == 0;
 }
 
 static int measure(struct bench *b, const struct bench_args *args)

@@ -59,6 +59,7 @@ struct victim {
 	struct boxrig_blk blk;
 	bool kill;      /* its active process, for a recovery; else a planned replacement */
 	sem_t replaced; /* by a recovery */
+	struct bench_fences *fences;
 	struct device_status status; /* large */
 };
 
@@ -80,6 +81,7 @@ struct bench {
 	struct bench_awake awake;
 	struct hist scratch;
 	struct cell cells[ARRAY_SIZE(depths)][ARRAY_SIZE(kinds)][ARRAY_SIZE(rates)];
+	struct bench_fences fences;
 	struct blkload_stats sum;
 	struct report *report;
 	uint64_t end_ns;
@@ -92,6 +94,7 @@ static void on_replaced(void *ctx, const struct replacement *r)
 {
 	struct victim *v = ctx;
 
+	bench_note_fence(v->fences, r);
 	if (!r->planned)
 		sem_post(&v->replaced);
 }
@@ -283,6 +286,7 @@ static int run_depth(struct bench *b, size_t depth, uint64_t seed)
 	memset(&b->pacer, 0, sizeof(b->pacer));
 	memset(&b->victim, 0, sizeof(b->victim));
 	b->victim.blk.image = -1;
+	b->victim.fences = &b->fences;
 	pacer_init(&b->pacer, replace, &b->victim);
 	sem_init(&b->victim.replaced, 0, 0);
 	ret = start(b, depths[depth], seed);
@@ -411,6 +415,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bench-rejuvenation: %s\n", strerror(-ret));
 	good = report_answers(b) && ret == 0;
 	report_cells(b);
+	good = bench_report_fences(b->report, &b->fences) && good;
 	good = report_end(b->report) == 0 && good;
 	free(b);
 	return good ? 0 : 1;

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/box/table.h"
 #include "core/cc.h"
 
 /* ---- arguments ---- */
@@ -324,6 +325,28 @@ static int add_memory(struct bench_rig *b, enum guestmem_pages pages, uint64_t b
 		ret = guestmem_add(&b->rig.mem, 0, bytes, GUESTMEM_4K);
 	}
 	return ret != 0 ? ret : guestmem_populate(&b->rig.mem);
+}
+
+void bench_note_fence(struct bench_fences *f, const struct replacement *r)
+{
+	if (!r->planned)
+		return;
+	f->counts[r->fence]++;
+	/* So it must be, and says nothing of the build. */
+	f->late += r->fence != FENCE_PARKED && r->drain_us >= box_deadline_ms(BOX_PARKING) * 1000;
+}
+
+bool bench_report_fences(struct report *report, const struct bench_fences *f)
+{
+	uint64_t others = 0;
+
+	for (int i = 0; i < FENCE_COUNT; i++)
+		others += i != FENCE_PARKED ? f->counts[i] : 0;
+	report_u64(report, "late", f->late);
+	report_fence(report, others == f->late ? fence_name(FENCE_PARKED) : "others");
+	if (others != f->late)
+		fputs("planned handoffs were not fenced as parked\n", stderr);
+	return others == f->late;
 }
 
 int bench_rig_start(struct bench_rig *b, enum guestmem_pages pages, uint64_t bytes)

@@ -80,6 +80,17 @@ int bench_note_gap(const struct blkload *load, uint64_t t0, uint64_t t1, bool cu
 /* Sleeps for ns and notes that window's. */
 int bench_quiet_window(const struct blkload *load, uint64_t ns, struct hist *hist);
 
+/* How planned handoffs were fenced. */
+struct bench_fences {
+	uint64_t counts[FENCE_COUNT];
+	uint64_t late; /* of those that were not parked: a deadline had passed, on a slow host */
+};
+
+/* One more; of recoveries none. */
+void bench_note_fence(struct bench_fences *fences, const struct replacement *r);
+/* `fence` and `late` of the report.  False, and said on stderr: some were not parked, and not for a deadline. */
+bool bench_report_fences(struct report *report, const struct bench_fences *fences);
+
 /* A rig with one region of guest memory, all of it populated. */
 struct bench_rig {
 	struct boxrig rig;

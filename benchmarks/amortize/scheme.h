@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 #include "benchmarks/amortize/backend.h"
+#include "benchmarks/common.h"
 #include "benchmarks/hist.h"
 #include "tests/rig/bareblk.h"
 #include "tests/rig/blkload.h"
@@ -75,8 +76,7 @@ struct scheme {
 	/* Removals after which the kernel sealed the region's memfd against writing, which it does when no
 	 * process has it mapped writable; and those after which it did not. */
 	uint64_t revoked, not_revoked;
-	uint64_t fences[FENCE_COUNT]; /* of replacements */
-	uint64_t late;                /* of them: by force, after a deadline */
+	struct bench_fences fences; /* of replacements */
 };
 
 extern const struct scheme_ops scheme_vmm, scheme_static, scheme_mmap, scheme_rpc, scheme_rebirth;

@@ -11,7 +11,6 @@
 
 #include "benchmarks/amortize/scheme.h"
 #include "benchmarks/common.h"
-#include "core/box/table.h"
 #include "core/cc.h"
 
 #define STATIC_BYTES (64ull << 30)
@@ -20,10 +19,8 @@
 static void on_replaced(void *ctx, const struct replacement *r)
 {
 	struct scheme *s = ctx;
-	const uint32_t deadline_us = box_deadline_ms(BOX_PARKING) * 1000;
 
-	s->fences[r->fence]++;
-	s->late += r->fence != FENCE_PARKED && r->drain_us >= deadline_us;
+	bench_note_fence(&s->fences, r);
 }
 
 static const struct device_hooks hooks = { .replaced = on_replaced };
