@@ -14,31 +14,9 @@
 #include <cmocka.h>
 
 #include "core/cc.h"
-#include "tests/unit/virtio_driver.h"
 
 #define QUEUES 3u
-
-static struct fake_rig rig;
-static struct driver drv;
-
-static int setup(void **state)
-{
-	(void)state;
-	assert_int_equal(fake_rig_init(&rig, QUEUES), 0);
-	driver_probe(&drv, &rig);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fake_rig_free(&rig);
-	assert_int_equal(rig.machine.wrong, 0);
-	assert_int_equal(rig.backend.wrong, 0);
-	assert_int_equal(fake_bells(&rig.machine), 0);
-	assert_int_equal(fake_gsis(&rig.machine), 0);
-	return 0;
-}
+#include "tests/unit/virtio_fixture.h"
 
 static void test_probe(void **state)
 {
