@@ -103,24 +103,28 @@ static int drive_take(struct run_options *o, const struct config_section *sectio
 
 /* ---- memory hotplug ---- */
 
-/* In the place of the one of its node. */
+/* In the place of the one of its node: there is one for each. */
+static void hotplug_store(struct run_options *o, const struct run_hotplug *h)
+{
+	struct run_hotplug *place = run_hotplug(o, h->node);
+
+	if (place == NULL)
+		place = &o->hotplug[o->hotplug_count++];
+	*place = *h;
+}
+
 static int hotplug_put(struct run_options *o, const struct config_section *section,
 		       const json_t *object, struct option_error *error)
 {
 	struct run_hotplug h, defaults;
-	struct run_hotplug *place;
 	int ret;
 
 	options_default(&hotplug_set, &defaults);
 	h = defaults;
 	ret = config_take(&section->table, object, &h, &defaults, error);
-	if (ret != 0)
-		return ret;
-	place = run_hotplug(o, h.node);
-	if (place == NULL)
-		place = &o->hotplug[o->hotplug_count++]; /* there is one for each node */
-	*place = h;
-	return 0;
+	if (ret == 0)
+		hotplug_store(o, &h);
+	return ret;
 }
 
 /* One stands by itself, as Firecracker has it. */
@@ -371,14 +375,8 @@ static json_t *read_file(const char *path, struct option_error *error)
 /* What the command line says of a node's stands for all that the file says of it. */
 static void merge_hotplug(struct run_options *o, const struct run_options *given)
 {
-	for (uint32_t i = 0; i < given->hotplug_count; i++) {
-		struct run_hotplug *place = run_hotplug(o, given->hotplug[i].node);
-
-		if (place == NULL && o->hotplug_count < RUN_NODES_MAX)
-			place = &o->hotplug[o->hotplug_count++];
-		if (place != NULL)
-			*place = given->hotplug[i];
-	}
+	for (uint32_t i = 0; i < given->hotplug_count; i++)
+		hotplug_store(o, &given->hotplug[i]);
 }
 
 /* What the command line says of a drive goes onto what the file says of it. */

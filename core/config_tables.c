@@ -133,18 +133,13 @@ static int balloon_check(void *object, struct option_error *error)
 	return 0;
 }
 
-#define HOTPLUG(key_, name_)                                                                       \
+#define HOTPLUG(key_, name_, ...)                                                                  \
 	{                                                                                          \
 		.key = #key_, .type = &config_mib, FIELD(struct run_hotplug, name_),               \
-		.min = RUN_HOTPLUG_MIN >> 20, .max = RUN_HOTPLUG_MAX >> 20                         \
+		.min = RUN_HOTPLUG_MIN >> 20, .max = RUN_HOTPLUG_MAX >> 20, __VA_ARGS__            \
 	}
 static const struct config_field hotplug_fields[] = {
-	{ .key = "total_size_mib",
-	  .type = &config_mib,
-	  .required = true,
-	  FIELD(struct run_hotplug, total_bytes),
-	  .min = RUN_HOTPLUG_MIN >> 20,
-	  .max = RUN_HOTPLUG_MAX >> 20 },
+	HOTPLUG(total_size_mib, total_bytes, .required = true),
 	HOTPLUG(block_size_mib, block_bytes),
 	HOTPLUG(slot_size_mib, slot_bytes),
 	{ .key = "node",
@@ -152,11 +147,6 @@ static const struct config_field hotplug_fields[] = {
 	  FIELD(struct run_hotplug, node),
 	  .max = RUN_NODES_MAX - 1 },
 };
-
-static int hotplug_check(void *object, struct option_error *error)
-{
-	return run_hotplug_check(object, error);
-}
 
 static int serial_path_take(const struct config_field *f, const json_t *value, void *field,
 			    struct option_error *error)
@@ -521,7 +511,7 @@ const struct config_section config_sections[] = {
 	{ .name = CONFIG_DRIVES, .table = TABLE(drive_fields, NULL) },
 	SECTION("entropy", entropy_fields, entropy_check),
 	SECTION("balloon", balloon_fields, balloon_check),
-	{ .name = CONFIG_HOTPLUG, .table = TABLE(hotplug_fields, hotplug_check) },
+	{ .name = CONFIG_HOTPLUG, .table = TABLE(hotplug_fields, run_hotplug_check) },
 	SECTION("serial", serial_fields, NULL),
 	SECTION("logger", logger_fields, NULL),
 	SECTION("metrics", metrics_fields, NULL),

@@ -262,20 +262,15 @@ int run_balloon_check(const struct run_options *run, uint64_t bytes, struct opti
 static const struct option hotplug_table[] = { HOTPLUG_OPTIONS(OPTION_LINE) };
 #undef OPTION_STRUCT
 
-/* The file and the API say it in MiB, by other names: run_hotplug_check() has those. */
-static int hotplug_option_check(void *out, struct option_error *error)
-{
-	return run_hotplug_check(out, error);
-}
-
 const struct option_set hotplug_set = {
 	OPTION_SET(hotplug_table, struct run_hotplug),
 	.positional = 1,
-	.check = hotplug_option_check,
+	.check = run_hotplug_check,
 };
 
-int run_hotplug_check(const struct run_hotplug *h, struct option_error *error)
+int run_hotplug_check(void *hotplug, struct option_error *error)
 {
+	const struct run_hotplug *h = hotplug;
 	const uint64_t block = h->block_bytes, slot = h->slot_bytes;
 
 	if ((block & (block - 1)) != 0)
@@ -289,6 +284,11 @@ int run_hotplug_check(const struct run_hotplug *h, struct option_error *error)
 				   "total_size_mib: must be a multiple of slot_size_mib, %llu",
 				   (unsigned long long)(slot / MIB));
 	return 0;
+}
+
+void run_hotplug_id(uint32_t node, char id[OPTION_ID_MAX + 1])
+{
+	snprintf(id, OPTION_ID_MAX + 1, "mem%u", node);
 }
 
 struct run_hotplug *run_hotplug(struct run_options *run, uint32_t node)

@@ -459,7 +459,9 @@ static inline bool run_has_balloon(const struct run_options *run)
 int run_balloon_check(const struct run_options *run, uint64_t bytes, struct option_error *error);
 
 /* 0, or what is wrong with sizes of a virtio-mem device, named by the key of a file and of the API. */
-int run_hotplug_check(const struct run_hotplug *hotplug, struct option_error *error);
+int run_hotplug_check(void *hotplug, struct option_error *error);
+/* The id of the device of this node. */
+void run_hotplug_id(uint32_t node, char id[OPTION_ID_MAX + 1]);
 /* Of this node; NULL: none. */
 struct run_hotplug *run_hotplug(struct run_options *run, uint32_t node);
 

@@ -277,7 +277,7 @@ int vmm_device_mem(struct vmm_device *d, const struct vmm_site *site, uint32_t r
 	const char *what = "";
 	int ret;
 
-	snprintf(memory.id, sizeof(memory.id), "mem%u", h->node);
+	run_hotplug_id(h->node, memory.id);
 	spec_begin(d, site, memory.id, DEV_KIND_MEM, 1, &spec);
 	ret = reserve_add(site->memory, &memory, &what);
 	if (ret != 0)

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,7 +48,7 @@ static int find_configured(const struct api_call *call, struct reserve_status *s
 		const struct run_hotplug *h = &o->hotplug[i];
 		char id[OPTION_ID_MAX + 1];
 
-		snprintf(id, sizeof(id), "mem%u", h->node);
+		run_hotplug_id(h->node, id);
 		if (strcmp(id, id_of(call)) != 0)
 			continue;
 		*status = (struct reserve_status){
