@@ -44,6 +44,7 @@ struct box_memory {
 #define REPLACE_REASONS(X)                                                                         \
 	X(SCHEDULE, "schedule")                                                                    \
 	X(MEMORY_MAP, "memory-map")                                                                \
+	X(RINGS, "rings")                                                                          \
 	X(OPERATOR, "operator")                                                                    \
 	X(CRASH, "crash")                                                                          \
 	X(SECCOMP, "seccomp")                                                                      \
@@ -162,6 +163,21 @@ struct device_spec {
 	uint32_t audit_ms;                /* how often the seal is checked again; 0: never */
 	const struct device_hooks *hooks; /* may be NULL, each may be NULL */
 	void *ctx;
+};
+
+/* What of a device may become other while it serves; each change is a handoff to a generation that was born
+ * with it (core/box/epoch.h).  Descriptors are borrowed until no generation that has them is left
+ * (EPOCH_GONE after the next change). */
+struct device_shape {
+	uint64_t features;
+	/* size 0: not served.  Where one begins is read from the ring: `next` and `refuse` are not looked
+	 * at. */
+	struct ctl_queue queues[BOX_QUEUES_MAX];
+	int kick[BOX_QUEUES_MAX]; /* of all spec.queues, served or not */
+	int call[BOX_QUEUES_MAX];
+	int backends[BOX_BACKENDS_MAX];
+	uint64_t fsize;
+	union dev_config config;
 };
 
 /* Upper bounds of a histogram's buckets, in microseconds; one more has no bound. */

@@ -230,6 +230,7 @@ static void device_do_activate(struct device *dev)
 {
 	uint32_t queue;
 
+	shape_apply(dev);
 	if (ring_resume(dev, &queue) != 0) {
 		dev->broken = "used->idx is not between what was done and what was asked";
 		log_warn("%s: queue %u: %s", dev->spec.id, queue, dev->broken);

@@ -28,6 +28,9 @@
 struct epoch_wait {
 	int (*look)(struct supervisor *sup, struct epoch_wait *wait); /* -EAGAIN: not yet */
 	const struct box_memory *next;
+	enum replace_reason reason;       /* of the handoffs to come */
+	struct device *dev;               /* NULL, or whose shape becomes .. */
+	const struct device_shape *shape; /* .. this */
 	enum epoch_until until;
 	int ret; /* under the supervisor's lock; -EAGAIN: nothing to tell yet */
 	char *who;
@@ -94,7 +97,7 @@ static bool hand_off(struct device *dev)
 
 	if (request == NULL)
 		return false;
-	*request = (struct replace_request){ .reason = REPLACE_MEMORY_MAP,
+	*request = (struct replace_request){ .reason = dev->sup->change,
 					     .carry = true,
 					     .posted = true };
 	dev->waiting = request;
@@ -205,8 +208,18 @@ static void epoch_begin(void *arg)
 	struct supervisor *sup = call->sup;
 
 	CHECK(sup->wait == NULL); /* one change at a time */
+	if (call->wait->dev != NULL) {
+		const int ret = shape_begin(call->wait->dev, call->wait->shape);
+
+		if (ret != 0) {
+			sup->before = sup->memory; /* nothing to go back from */
+			call->wait->ret = ret;
+			return;
+		}
+	}
 	if (call->wait->next != NULL) {
 		sup->before = sup->memory;
+		sup->change = call->wait->reason;
 		set_memory(sup, call->wait->next);
 	}
 	sup->step.fire = epoch_step;
@@ -227,6 +240,8 @@ static void epoch_go_back(void *arg)
 	struct supervisor *sup = ((const struct epoch_call *)arg)->sup;
 	const struct box_memory before = sup->before;
 
+	for (struct device *dev = sup->devices; dev != NULL; dev = dev->next)
+		shape_abandon(dev);
 	set_memory(sup, &before);
 }
 
@@ -254,7 +269,24 @@ static int epoch_await(struct supervisor *sup, struct epoch_wait *wait, uint32_t
 int supervisor_prepare_memory(struct supervisor *sup, const struct box_memory *next,
 			      uint32_t timeout_ms, char who[DEVICE_ID_MAX + 1])
 {
-	struct epoch_wait wait = { .look = look_prepared, .next = next, .who = who };
+	struct epoch_wait wait = {
+		.look = look_prepared, .next = next, .reason = REPLACE_MEMORY_MAP, .who = who
+	};
+
+	return epoch_await(sup, &wait, timeout_ms);
+}
+
+int supervisor_prepare_shape(struct supervisor *sup, const struct box_memory *next,
+			     enum replace_reason reason, struct device *dev,
+			     const struct device_shape *shape, uint32_t timeout_ms,
+			     char who[DEVICE_ID_MAX + 1])
+{
+	struct epoch_wait wait = { .look = look_prepared,
+				   .next = next,
+				   .reason = reason,
+				   .dev = dev,
+				   .shape = shape,
+				   .who = who };
 
 	return epoch_await(sup, &wait, timeout_ms);
 }

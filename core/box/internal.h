@@ -17,6 +17,7 @@
  *   fence.c       looks
  *   figures.c     what is counted of replacements
  *   epoch.c       how devices come into another memory map
+ *   shape.c       and get other rings, descriptors, configuration with it
  *   patrol.c      looks at what serves; suspect.c judges
  *   verify.c      the seal, seen from outside
  *   ring.c        where a successor goes on
@@ -46,6 +47,7 @@
 
 struct epoch_wait;
 struct generation;
+struct shape_before;
 
 /* What a box has asked for; errand.c. */
 struct box_errands {
@@ -109,11 +111,26 @@ struct box {
 	uint64_t spawned_ns, sealed_ns, verify_ns;
 };
 
+/* Descriptors of a device that its shape says. */
+struct device_wiring {
+	int kick[BOX_QUEUES_MAX];
+	int call[BOX_QUEUES_MAX];
+	int backends[BOX_BACKENDS_MAX];
+};
+
+/* What is to be put in force with the next activation, and what to go back to; shape.c. */
+struct device_reshape {
+	bool pending; /* features and queues are not in force yet */
+	uint64_t features;
+	struct ctl_queue queues[BOX_QUEUES_MAX];
+};
+
 struct generation {
 	struct device *dev;
 	uint64_t number;
 	uint32_t epoch;
 	uint32_t lanes;
+	struct device_wiring wiring; /* what it was born with; the device's may be another by now */
 	uint64_t activated_ns;
 	bool examined;           /* an autopsy was begun .. */
 	struct autopsy *autopsy; /* .. and is not handed over yet */
@@ -216,10 +233,13 @@ struct device {
 	uint64_t features;
 	struct ctl_queue queues[BOX_QUEUES_MAX];
 	uint16_t audited[BOX_QUEUES_MAX]; /* highest used->idx that was seen and accepted */
-	bool fresh;                       /* the rings begin at 0: first start after a reset */
-	bool starting;                    /* hooks->started is still owed */
-	uint32_t doomed;                  /* fault.c: 1 + the queue whose requests kill; 0: none */
-	bool refusing;                    /* quarantined: what is activated answers with errors */
+	uint32_t unseen; /* bit i: none was of this queue, as its ring is another's until now */
+	struct device_reshape reshape;
+	struct shape_before *before; /* the last change; NULL: there was none, or it is over */
+	bool fresh;                  /* the rings begin at 0: first start after a reset */
+	bool starting;               /* hooks->started is still owed */
+	uint32_t doomed;             /* fault.c: 1 + the queue whose requests kill; 0: none */
+	bool refusing;               /* quarantined: what is activated answers with errors */
 	struct poison poison[BOX_QUEUES_MAX];
 
 	struct reg_port port;
@@ -257,6 +277,7 @@ struct supervisor {
 	char namespaces[BOX_NAMESPACE_COUNT][32]; /* of this process, as links of /proc read */
 	struct box_memory memory;                 /* that generations are born into */
 	struct box_memory before;                 /* the last change of it */
+	enum replace_reason change;               /* why */
 	struct epoch_wait *wait;                  /* NULL: no change goes on */
 	struct loop_timer step;                   /* of it */
 	struct device *devices;
@@ -367,6 +388,19 @@ void patrol_end(struct device *dev);
 void patrol_look(const struct box *box, struct suspect_sample *sample);
 /* Held by the kernel: no deadline counts. */
 bool patrol_is_held(const struct box *box);
+
+/* shape.c */
+/* Births are of this shape from here on.  0; -ENOMEM, -ENOTSUP: nothing was changed. */
+int shape_begin(struct device *dev, const struct device_shape *shape);
+/* Births are of the shape before shape_begin() again. */
+void shape_abandon(struct device *dev);
+/* A generation of the last shape is about to be activated. */
+void shape_apply(struct device *dev);
+/* A start brings rings of its own. */
+void shape_forget(struct device *dev);
+/* The rings of the next activation, as far as they are known. */
+const struct ctl_queue *shape_queues(const struct device *dev);
+void shape_free(struct device *dev);
 
 /* epoch.c: something that a change of the map may wait for. */
 void epoch_changed(struct supervisor *sup);

@@ -138,7 +138,7 @@ static void launch_warm(const struct device *dev, struct launch_record *l)
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < l->queues && dev->spec.guest_memory; i++) {
-		const struct ctl_queue *q = &dev->queues[l->queue_index[i]];
+		const struct ctl_queue *q = &shape_queues(dev)[l->queue_index[i]];
 
 		if (q->size == 0)
 			continue;
@@ -183,17 +183,18 @@ void launch_fill(const struct box *box, struct launch_record *l)
 uint32_t launch_fds(const struct box *box, const struct launch_record *l, int *fds)
 {
 	const struct device *dev = box->gen->dev;
+	const struct device_wiring *wiring = &box->gen->wiring;
 	uint32_t n = 0;
 
 	fds[n++] = box->child_socket;
 	for (uint32_t i = 0; i < l->queues; i++)
-		fds[n++] = dev->spec.kick[l->queue_index[i]];
+		fds[n++] = wiring->kick[l->queue_index[i]];
 	for (uint32_t i = 0; i < l->queues; i++)
-		fds[n++] = dev->spec.call[l->queue_index[i]];
+		fds[n++] = wiring->call[l->queue_index[i]];
 	if (l->fd_timer != l->fd_held)
 		fds[n++] = dev->timer_fd;
 	for (uint32_t i = 0; i < l->backends; i++)
-		fds[n++] = dev->spec.backends[i];
+		fds[n++] = wiring->backends[i];
 	CHECK(n == l->fd_held);
 	fds[n++] = box->child_socket; /* holds the free number until it is closed */
 	fds[n++] = box->child_state;

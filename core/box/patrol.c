@@ -112,12 +112,12 @@ static bool box_serves(const struct box *box)
 /* Kicks every queue of the box that has work: a driver may have been slow to. */
 static void box_nudge(const struct box *box)
 {
-	const struct device *dev = box->gen->dev;
+	const struct device_wiring *wiring = &box->gen->wiring;
 	const struct launch_record *l = box->launch;
 	const uint64_t one = 1;
 
 	for (uint32_t i = 0; i < l->queues; i++) {
-		if (write(dev->spec.kick[l->queue_index[i]], &one, sizeof(one)) < 0)
+		if (write(wiring->kick[l->queue_index[i]], &one, sizeof(one)) < 0)
 			CHECK(errno == EAGAIN); /* full: then it was kicked */
 	}
 }

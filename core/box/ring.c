@@ -7,7 +7,8 @@
  * Indices wrap.  When the predecessor may have served so many requests that avail->idx has passed the
  * last audit's value again, that value says nothing any more, and the distance to avail->idx, which
  * always holds, is all that is looked at.  How many it served is its own word; a lie gets it the
- * weaker check, with which it can harm only what it could have harmed before.
+ * weaker check, with which it can harm only what it could have harmed before.  Likewise a ring that comes to
+ * us from somebody else (box/shape.c), and was never audited.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -81,7 +82,8 @@ int ring_resume(struct device *dev, uint32_t *queue)
 		dev->passage.rings[i] =
 			(struct autopsy_ring){ q->size, dev->audited[i], used, avail };
 		/* All modulo 2^16: audited <= used <= avail, and no more than size in flight. */
-		const bool lapped = dev->passage.served >= RING_LAP - q->size;
+		const bool lapped =
+			dev->passage.served >= RING_LAP - q->size || (dev->unseen >> i & 1) != 0;
 
 		if ((uint16_t)(avail - used) > q->size ||
 		    (!lapped &&
@@ -90,5 +92,6 @@ int ring_resume(struct device *dev, uint32_t *queue)
 		q->next = dev->audited[i] = used;
 		dev->passage.in_flight += (uint16_t)(avail - used);
 	}
+	dev->unseen = 0;
 	return 0;
 }

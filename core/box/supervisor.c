@@ -229,6 +229,7 @@ static void device_free(struct device *dev)
 	cc_close(&dev->timer_fd);
 	pthread_mutex_destroy(&dev->port.turn);
 	pthread_mutex_destroy(&dev->port.lock);
+	shape_free(dev);
 	free(dev->launch);
 	free(dev->records);
 	free(dev);
@@ -365,6 +366,7 @@ static void call_start(void *arg)
 	call->ret = dev->state == DEVICE_IDLE ? 0 : -EBUSY;
 	if (call->ret != 0)
 		return;
+	shape_forget(dev);
 	dev->features = call->features;
 	memcpy(dev->queues, call->queues, dev->spec.queues * sizeof(dev->queues[0]));
 	memset(dev->audited, 0, sizeof(dev->audited));

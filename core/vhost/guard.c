@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The handler may run on any thread at any time, so the list is an array that is only looked at: a slot is
+ * free while its length is 0, and is taken and given back under a lock that the handler does not need.
+ */
+#include "core/vhost/guard.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/mman.h>
+
+#include "core/cc.h"
+#include "core/options.h"
+#include "devmodel/abi/gpa.h"
+
+#define PAGE 4096ul
+/* Each device has a table in force, one that it came from and one that it goes to. */
+#define GUARDS_MAX (3 * MEM_REGIONS_MAX * (RUN_DISKS_MAX + 1))
+
+static struct {
+	uintptr_t start;
+	uint64_t bytes;
+} guards[GUARDS_MAX];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct sigaction before;
+
+static bool is_guarded(uintptr_t address)
+{
+	for (size_t i = 0; i < GUARDS_MAX; i++) {
+		const uint64_t bytes = __atomic_load_n(&guards[i].bytes, __ATOMIC_ACQUIRE);
+
+		if (bytes != 0 && address >= guards[i].start && address - guards[i].start < bytes)
+			return true;
+	}
+	return false;
+}
+
+static void on_sigbus(int number, siginfo_t *info, void *context)
+{
+	const uintptr_t page = (uintptr_t)info->si_addr & ~(PAGE - 1);
+	const int flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS;
+
+	(void)context;
+	/* A system call and no more: async-signal-safe, whatever POSIX lists. */
+	if (info->si_code > 0 && is_guarded(page) &&
+	    mmap((void *)page, PAGE, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED)
+		return;
+	if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
+		before.sa_handler(number);
+		return;
+	}
+	sigaction(number, &before, NULL); /* and it happens again */
+}
+
+int guard_begin(void)
+{
+	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
+
+	sigemptyset(&action.sa_mask);
+	return sigaction(SIGBUS, &action, &before) == 0 ? 0 : -errno;
+}
+
+bool guard_add(const void *start, uint64_t bytes)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < GUARDS_MAX && !found; i++) {
+		if (guards[i].bytes != 0)
+			continue;
+		guards[i].start = (uintptr_t)start;
+		__atomic_store_n(&guards[i].bytes, bytes, __ATOMIC_RELEASE);
+		found = true;
+	}
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
+void guard_remove(const void *start)
+{
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < GUARDS_MAX; i++) {
+		if (guards[i].bytes != 0 && guards[i].start == (uintptr_t)start)
+			__atomic_store_n(&guards[i].bytes, 0, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&lock);
+}
