@@ -15,37 +15,39 @@
 #include "core/options.h"
 #include "devmodel/abi/gpa.h"
 
-#define PAGE 4096ul
 /* Each device has a table in force, one that it came from and one that it goes to. */
 #define GUARDS_MAX (3 * MEM_REGIONS_MAX * (RUN_DISKS_MAX + 1))
 
 static struct {
 	uintptr_t start;
+	uint64_t page_bytes;
 	uint64_t bytes;
 } guards[GUARDS_MAX];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction before;
 
-static bool is_guarded(uintptr_t address)
+/* The size of its page; 0: it is not guarded. */
+static uint64_t guarded_page(uintptr_t address)
 {
 	for (size_t i = 0; i < GUARDS_MAX; i++) {
 		const uint64_t bytes = __atomic_load_n(&guards[i].bytes, __ATOMIC_ACQUIRE);
 
 		if (bytes != 0 && address >= guards[i].start && address - guards[i].start < bytes)
-			return true;
+			return guards[i].page_bytes;
 	}
-	return false;
+	return 0;
 }
 
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
-	const uintptr_t page = (uintptr_t)info->si_addr & ~(PAGE - 1);
+	const uintptr_t address = (uintptr_t)info->si_addr;
+	const uint64_t bytes = info->si_code > 0 ? guarded_page(address) : 0;
 	const int flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS;
 
 	(void)context;
 	/* A system call and no more: async-signal-safe, whatever POSIX lists. */
-	if (info->si_code > 0 && is_guarded(page) &&
-	    mmap((void *)page, PAGE, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED)
+	if (bytes != 0 && mmap((void *)(address & ~(bytes - 1)), bytes, PROT_READ | PROT_WRITE,
+			       flags, -1, 0) != MAP_FAILED)
 		return;
 	if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
 		before.sa_handler(number);
@@ -62,7 +64,7 @@ int guard_begin(void)
 	return sigaction(SIGBUS, &action, &before) == 0 ? 0 : -errno;
 }
 
-bool guard_add(const void *start, uint64_t bytes)
+bool guard_add(const void *start, uint64_t bytes, uint64_t page_bytes)
 {
 	bool found = false;
 
@@ -71,6 +73,7 @@ bool guard_add(const void *start, uint64_t bytes)
 		if (guards[i].bytes != 0)
 			continue;
 		guards[i].start = (uintptr_t)start;
+		guards[i].page_bytes = page_bytes;
 		__atomic_store_n(&guards[i].bytes, bytes, __ATOMIC_RELEASE);
 		found = true;
 	}

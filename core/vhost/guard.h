@@ -13,8 +13,8 @@
 /* Takes SIGBUS; one outside guarded memory goes to the handler that was there before.  Before any thread.  0
  * or -errno. */
 int guard_begin(void);
-/* False: no room.  Any thread. */
-bool guard_add(const void *start, uint64_t bytes);
+/* Of pages of this size, which the host backs it with. False: no room.  Any thread. */
+bool guard_add(const void *start, uint64_t bytes, uint64_t page_bytes);
 /* Before the munmap. Any thread. */
 void guard_remove(const void *start);
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,6 +13,7 @@
 
 #include "core/cc.h"
 #include "core/vhost/guard.h"
+#include "devmodel/abi/virtio.h"
 
 #define PAGE 4096ull
 #define HUGE_PAGE_MAX (1ull << 30)
@@ -39,15 +41,17 @@ static bool ranges_meet(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_byt
 
 static int check_wire(const struct vhost_user_region *wire, const char **why)
 {
-	if (wire->size == 0)
+	if (wire->bytes == 0)
 		return fail(-EINVAL, why, "a region of no bytes");
-	if (range_wraps(wire->guest_addr, wire->size) || range_wraps(wire->user_addr, wire->size) ||
-	    range_wraps(wire->mmap_offset, wire->size) ||
-	    wire->mmap_offset + wire->size > INT64_MAX)
+	if (range_wraps(wire->guest_addr, wire->bytes) ||
+	    range_wraps(wire->user_addr, wire->bytes) ||
+	    range_wraps(wire->mmap_offset, wire->bytes) ||
+	    wire->mmap_offset + wire->bytes > INT64_MAX)
 		return fail(-EINVAL, why, "a region that wraps");
-	if (wire->guest_addr + wire->size > ADDRESS_MAX)
+	if (wire->guest_addr + wire->bytes > ADDRESS_MAX)
 		return fail(-EINVAL, why, "a region beyond all guest physical addresses");
-	if (wire->guest_addr % PAGE != 0 || wire->size % PAGE != 0 || wire->mmap_offset % PAGE != 0)
+	if (wire->guest_addr % PAGE != 0 || wire->bytes % PAGE != 0 ||
+	    wire->mmap_offset % PAGE != 0)
 		return fail(-EINVAL, why, "a region that is not of whole pages");
 	return 0;
 }
@@ -59,9 +63,9 @@ static int check_overlap(const struct vhost_regions *table, const struct vhost_u
 	for (uint32_t i = 0; i < table->count; i++) {
 		const struct vhost_region *r = table->regions[i];
 
-		if (ranges_meet(r->gpa, r->bytes, wire->guest_addr, wire->size))
+		if (ranges_meet(r->gpa, r->bytes, wire->guest_addr, wire->bytes))
 			return fail(-EEXIST, why, "a region that overlaps another");
-		if (ranges_meet(r->user, r->bytes, wire->user_addr, wire->size))
+		if (ranges_meet(r->user, r->bytes, wire->user_addr, wire->bytes))
 			return fail(-EEXIST, why,
 				    "a region that overlaps another in the front-end");
 	}
@@ -107,7 +111,7 @@ static int map_it(struct vhost_region *r, const char **why)
 		return fail(ret, why, "its file cannot be mapped");
 	}
 	madvise(r->map, r->bytes, MADV_DONTDUMP);
-	if (!guard_add(r->map, r->bytes))
+	if (!guard_add(r->map, r->bytes, r->page_bytes))
 		return fail(-ENOSPC, why, "too many regions of all front-ends");
 	return 0;
 }
@@ -135,7 +139,7 @@ static struct vhost_region *region_make(const struct vhost_user_region *wire, in
 	*r = (struct vhost_region){
 		.references = 1,
 		.gpa = wire->guest_addr,
-		.bytes = wire->size,
+		.bytes = wire->bytes,
 		.user = wire->user_addr,
 		.offset = wire->mmap_offset,
 		.fd = fd,
@@ -184,7 +188,7 @@ int regions_remove(struct vhost_regions *table, const struct vhost_user_region *
 	for (uint32_t i = 0; i < table->count; i++) {
 		struct vhost_region *r = table->regions[i];
 
-		if (r->gpa != wire->guest_addr || r->bytes != wire->size ||
+		if (r->gpa != wire->guest_addr || r->bytes != wire->bytes ||
 		    r->user != wire->user_addr)
 			continue;
 		table->count--;
@@ -226,18 +230,39 @@ bool regions_within(const struct vhost_regions *part, const struct vhost_regions
 	return n == part->count;
 }
 
-int regions_gpa(const struct vhost_regions *table, uint64_t user, uint64_t bytes, uint64_t *gpa)
+/* The region that [user, user + bytes) lies in; NULL: in none wholly. */
+static const struct vhost_region *region_at(const struct vhost_regions *table, uint64_t user,
+					    uint64_t bytes)
 {
 	for (uint32_t i = 0; i < table->count; i++) {
 		const struct vhost_region *r = table->regions[i];
-		const uint64_t off = user - r->user;
 
-		if (user < r->user || off >= r->bytes || bytes > r->bytes - off)
-			continue;
-		*gpa = r->gpa + off;
-		return 0;
+		if (user >= r->user && bytes <= r->bytes && user - r->user <= r->bytes - bytes)
+			return r;
 	}
-	return -EFAULT;
+	return NULL;
+}
+
+int regions_gpa(const struct vhost_regions *table, uint64_t user, uint64_t bytes, uint64_t *gpa)
+{
+	const struct vhost_region *r = region_at(table, user, bytes);
+
+	if (r == NULL)
+		return -EFAULT;
+	*gpa = r->gpa + (user - r->user);
+	return 0;
+}
+
+int regions_used(const struct vhost_regions *table, uint64_t user, uint16_t *idx)
+{
+	const struct vhost_region *r = region_at(table, user, offsetof(struct virtq_used, ring));
+	const struct virtq_used *used;
+
+	if (r == NULL)
+		return -EFAULT;
+	used = (const struct virtq_used *)((const uint8_t *)r->map + (user - r->user));
+	*idx = __atomic_load_n(&used->idx, __ATOMIC_ACQUIRE);
+	return 0;
 }
 
 void regions_memory(const struct vhost_regions *table, uint32_t epoch, struct box_memory *memory)

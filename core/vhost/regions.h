@@ -23,7 +23,7 @@ _Static_assert(VHOST_REGIONS_MAX <= MEM_REGIONS_MAX, "a box has room for them");
 struct vhost_region {
 	uint32_t references;
 	uint64_t gpa, bytes;
-	uint64_t user; /* where the front-end has it mapped: ring addresses are in these */
+	uint64_t user;   /* where the front-end has it mapped: ring addresses are in these */
 	uint64_t offset; /* in the file */
 	uint64_t page_bytes;
 	int fd;    /* owned */
@@ -54,6 +54,9 @@ bool regions_within(const struct vhost_regions *part, const struct vhost_regions
 
 /* The guest physical address of [user, user + bytes). 0; -EFAULT: not wholly in one region. */
 int regions_gpa(const struct vhost_regions *table, uint64_t user, uint64_t bytes, uint64_t *gpa);
+
+/* used->idx of the ring whose used part is there, read once.  0; -EFAULT: not in one region. */
+int regions_used(const struct vhost_regions *table, uint64_t user, uint16_t *idx);
 
 /* As devices are given it; descriptors stay the table's. */
 void regions_memory(const struct vhost_regions *table, uint32_t epoch, struct box_memory *memory);

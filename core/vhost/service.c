@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/vhost/service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "core/box/autopsy.h"
+#include "core/box/epoch.h"
+#include "core/box/fault.h"
+#include "core/cc.h"
+#include "core/log.h"
+
+#define STANDBY_MS 10000
+#define PREPARE_MS 10000
+#define LOOK_MS 100 /* whether it is to stop */
+
+/* ---- what is wanted ---- */
+
+/* All that a change takes and gives back. */
+struct target {
+	struct device_shape shape;
+	struct vhost_regions regions;
+	struct vhost_eventfd kick[BOX_QUEUES_MAX]; /* a descriptor of its own where the serial is new */
+	struct vhost_eventfd call[BOX_QUEUES_MAX];
+	struct vhost_log_area log;
+	bool memory; /* it differs from what is in force .. */
+	bool rings;  /* .. likewise */
+};
+
+static int fail(int ret, const char **why, const char *text)
+{
+	*why = text;
+	return ret;
+}
+
+/* The descriptor that is in force, or a copy of the front-end's, which it may take back at any time. */
+static int want_eventfd(const struct vhost_eventfd *wanted, const struct vhost_eventfd *now,
+			struct vhost_eventfd *out)
+{
+	*out = *now;
+	if (wanted->fd < 0) {
+		*out = (struct vhost_eventfd){ .fd = -1 };
+		return 0;
+	}
+	if (now->fd >= 0 && wanted->serial == now->serial)
+		return 0;
+	out->serial = wanted->serial;
+	out->fd = fcntl(wanted->fd, F_DUPFD_CLOEXEC, 0);
+	return out->fd < 0 ? -errno : 0;
+}
+
+static int want_ring(const struct service *svc, const struct frontend *fe, uint32_t i,
+		     struct target *t, const char **why)
+{
+	const struct vhost_ring *ring = &fe->rings[i];
+	int ret = frontend_place(fe, i, &t->shape.queues[i]);
+
+	if (ret != 0)
+		return fail(ret, why, "a ring that does not lie in its memory");
+	ret = want_eventfd(&ring->kick, &svc->kick[i], &t->kick[i]);
+	if (ret == 0)
+		ret = want_eventfd(&ring->call, &svc->call[i], &t->call[i]);
+	return ret == 0 ? 0 : fail(ret, why, "no descriptor is left");
+}
+
+static int want_log(const struct service *svc, const struct frontend *fe, struct target *t,
+		    const char **why)
+{
+	if (!frontend_logs(fe))
+		return 0;
+	t->log = svc->log;
+	if (svc->log.fd >= 0 && svc->log.serial == fe->log.serial)
+		return 0;
+	t->log = fe->log;
+	t->log.fd = fcntl(fe->log.fd, F_DUPFD_CLOEXEC, 0);
+	return t->log.fd < 0 ? fail(-errno, why, "no descriptor is left") : 0;
+}
+
+static bool serves_any(const struct service *svc, const struct frontend *fe)
+{
+	for (uint32_t i = 0; fe != NULL && i < svc->queues; i++) {
+		if (frontend_serves(fe, i))
+			return true;
+	}
+	return false;
+}
+
+/* Nobody served has no memory either. */
+static int want(const struct service *svc, const struct frontend *fe, struct target *t,
+		const char **why)
+{
+	int ret = 0;
+
+	t->shape = svc->shape; /* the configuration is the operator's */
+	t->shape.features = 0;
+	memset(t->shape.queues, 0, sizeof(t->shape.queues));
+	t->log.fd = -1;
+	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++)
+		t->kick[i].fd = t->call[i].fd = -1;
+	if (!serves_any(svc, fe))
+		return 0;
+	t->shape.features = frontend_features(fe);
+	regions_copy(&t->regions, &fe->regions);
+	for (uint32_t i = 0; i < svc->queues && ret == 0; i++) {
+		if (frontend_serves(fe, i))
+			ret = want_ring(svc, fe, i, t, why);
+	}
+	return ret == 0 ? want_log(svc, fe, t, why) : ret;
+}
+
+/* Descriptors of the shape, once it is known which are whose. */
+static void wire(const struct service *svc, struct target *t)
+{
+	for (uint32_t i = 0; i < svc->queues; i++) {
+		t->shape.kick[i] = t->kick[i].fd >= 0 ? t->kick[i].fd : svc->idle_kick[i];
+		t->shape.call[i] = t->call[i].fd >= 0 ? t->call[i].fd : svc->idle_call[i];
+	}
+}
+
+static void compare(const struct service *svc, struct target *t)
+{
+	t->memory = !regions_equal(&t->regions, &svc->regions) ||
+		    t->log.serial != svc->log.serial || (t->log.fd < 0) != (svc->log.fd < 0);
+	t->rings = svc->config_changed || t->shape.features != svc->shape.features ||
+		   memcmp(t->shape.queues, svc->shape.queues, sizeof(t->shape.queues)) != 0 ||
+		   memcmp(t->shape.kick, svc->shape.kick, sizeof(t->shape.kick)) != 0 ||
+		   memcmp(t->shape.call, svc->shape.call, sizeof(t->shape.call)) != 0;
+}
+
+static void close_new(const struct vhost_eventfd *held, struct vhost_eventfd *other)
+{
+	if (other->fd != held->fd)
+		cc_close(&other->fd);
+	other->fd = -1;
+}
+
+/* What of one is not of the other goes. */
+static void drop(struct target *gone, const struct vhost_eventfd *kick,
+		 const struct vhost_eventfd *call, const struct vhost_log_area *log)
+{
+	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++) {
+		close_new(&kick[i], &gone->kick[i]);
+		close_new(&call[i], &gone->call[i]);
+	}
+	if (gone->log.fd != log->fd)
+		cc_close(&gone->log.fd);
+	regions_clear(&gone->regions);
+}
+
+/* ---- the change ---- */
+
+static void memory_of(const struct target *t, uint32_t epoch, struct box_memory *memory)
+{
+	regions_memory(&t->regions, epoch, memory);
+	if (t->log.fd < 0)
+		return;
+	memory->log_fd = t->log.fd;
+	memory->log_offset = t->log.offset;
+	memory->log_bytes = t->log.bytes;
+}
+
+static bool is_stopping(const struct service *svc)
+{
+	return __atomic_load_n(&svc->stopping, __ATOMIC_RELAXED);
+}
+
+/* However long a fence takes, unless all ends. */
+static int move(struct service *svc, enum epoch_until until)
+{
+	char who[DEVICE_ID_MAX + 1];
+	int ret;
+
+	do
+		ret = supervisor_move_memory(svc->sup, until, LOOK_MS, who);
+	while (ret == -ETIMEDOUT && !is_stopping(svc));
+	return ret == -ETIMEDOUT ? -ECANCELED : ret;
+}
+
+/* Nobody has the old memory when this is over, if some of it is not in the new. */
+static int carry_out(struct service *svc, const struct target *t, const char **why)
+{
+	const bool shrinks = !regions_within(&svc->regions, &t->regions) ||
+			     (svc->log.fd >= 0 && svc->log.serial != t->log.serial);
+	struct box_memory memory;
+	char who[DEVICE_ID_MAX + 1];
+	int ret;
+
+	memory_of(t, svc->epoch + 1, &memory);
+	svc->epoch++; /* never used again, whatever comes of it */
+	ret = supervisor_prepare_shape(svc->sup, &memory,
+				       t->memory ? REPLACE_MEMORY_MAP : REPLACE_RINGS, svc->dev,
+				       &t->shape, PREPARE_MS, who);
+	if (ret != 0) {
+		supervisor_abandon_memory(svc->sup);
+		return fail(ret, why,
+			    ret == -ETIMEDOUT ? "no process for it was ready in time"
+					      : "no process for it can be made");
+	}
+	ret = move(svc, EPOCH_MOVED);
+	if (ret == 0 && shrinks)
+		ret = move(svc, EPOCH_GONE);
+	return ret == 0 ? 0 : fail(ret, why, "the device is about to end");
+}
+
+/* What is in force goes, what was wanted is in force. */
+static void put_in_force(struct service *svc, struct target *t)
+{
+	struct target old = { .regions = svc->regions, .log = svc->log };
+
+	memcpy(old.kick, svc->kick, sizeof(old.kick));
+	memcpy(old.call, svc->call, sizeof(old.call));
+	svc->shape = t->shape;
+	svc->regions = t->regions;
+	svc->log = t->log;
+	memcpy(svc->kick, t->kick, sizeof(svc->kick));
+	memcpy(svc->call, t->call, sizeof(svc->call));
+	svc->config_changed = false;
+	__atomic_fetch_add(&svc->changes, 1, __ATOMIC_RELAXED);
+	drop(&old, svc->kick, svc->call, &svc->log);
+}
+
+static int begin(struct service *svc)
+{
+	const struct ctl_queue none[BOX_QUEUES_MAX] = { 0 };
+
+	__atomic_store_n(&svc->broken, false, __ATOMIC_RELAXED);
+	return device_start(svc->dev, 0, none);
+}
+
+/* One that was given up, or whose driver broke a rule, begins anew once its driver has let go of it. */
+static void revive(struct service *svc)
+{
+	device_reset(svc->dev);
+	while (device_wait_idle(svc->dev, LOOK_MS) != 0) {
+		if (is_stopping(svc))
+			return;
+	}
+	CHECK(begin(svc) == 0);
+}
+
+int service_settle(struct service *svc, const struct frontend *fe, const char **why)
+{
+	struct target t = { .memory = false };
+	int ret;
+
+	if (!serves_any(svc, fe) && __atomic_load_n(&svc->broken, __ATOMIC_RELAXED))
+		revive(svc);
+	ret = want(svc, fe, &t, why);
+	if (ret == 0) {
+		wire(svc, &t);
+		compare(svc, &t);
+		if (t.memory || t.rings)
+			ret = carry_out(svc, &t, why);
+	}
+	if (ret == 0 && (t.memory || t.rings))
+		put_in_force(svc, &t);
+	else
+		drop(&t, svc->kick, svc->call, &svc->log);
+	return ret;
+}
+
+void service_configure(struct service *svc, int backend, uint64_t fsize,
+		       const union dev_config *config)
+{
+	svc->shape.backends[0] = backend;
+	svc->shape.fsize = fsize;
+	svc->shape.config = *config;
+	svc->config_changed = true;
+}
+
+/* ---- life ---- */
+
+static void on_needs_reset(void *ctx, const char *why)
+{
+	struct service *svc = ctx;
+
+	(void)why; /* told by the supervisor */
+	__atomic_store_n(&svc->broken, true, __ATOMIC_RELAXED);
+}
+
+static int make_idle(struct service *svc)
+{
+	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++)
+		svc->idle_kick[i] = svc->idle_call[i] = svc->kick[i].fd = svc->call[i].fd = -1;
+	for (uint32_t i = 0; i < svc->queues; i++) {
+		svc->idle_kick[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		svc->idle_call[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (svc->idle_kick[i] < 0 || svc->idle_call[i] < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int make_device(struct service *svc, struct device_spec *spec)
+{
+	int ret;
+
+	svc->hooks = (struct device_hooks){ .needs_reset = on_needs_reset };
+	spec->hooks = &svc->hooks;
+	spec->ctx = svc;
+	memcpy(spec->kick, svc->idle_kick, sizeof(spec->kick));
+	memcpy(spec->call, svc->idle_call, sizeof(spec->call));
+	svc->shape = (struct device_shape){ .fsize = spec->fsize, .config = spec->config };
+	memcpy(svc->shape.kick, spec->kick, sizeof(spec->kick));
+	memcpy(svc->shape.call, spec->call, sizeof(spec->call));
+	memcpy(svc->shape.backends, spec->backends, sizeof(spec->backends));
+	ret = device_create(svc->sup, spec, &svc->dev);
+	if (ret == 0)
+		ret = device_wait_standby(svc->dev, STANDBY_MS);
+	return ret == 0 ? begin(svc) : ret;
+}
+
+int service_create(struct service *svc, struct spawner *spawner, const struct seal_host *host,
+		   struct device_spec *spec, struct news *news, const char *state_dir,
+		   bool faults, bool faulty, char *why, size_t room)
+{
+	const struct box_memory none = { .map = { .epoch = 0 } };
+	int ret;
+
+	*svc = (struct service){ .queues = spec->queues, .log = { .fd = -1 } };
+	ret = make_idle(svc);
+	if (ret == 0)
+		ret = supervisor_create(&svc->sup, spawner, host, &none);
+	if (ret == 0) {
+		supervisor_tell(svc->sup, news);
+		if (faults)
+			supervisor_allow_faults(svc->sup, faulty);
+		if (supervisor_keep_autopsies(svc->sup, state_dir) != 0)
+			log_warn("%s: no autopsies in %s", spec->id, state_dir);
+		ret = make_device(svc, spec);
+	}
+	if (ret == 0)
+		return 0;
+	snprintf(why, room,
+		 "%s: cannot make a sealed process (mayfly doctor says what is missing): %s",
+		 spec->id, strerror(-ret));
+	service_destroy(svc);
+	return ret;
+}
+
+void service_stop(struct service *svc)
+{
+	__atomic_store_n(&svc->stopping, true, __ATOMIC_RELAXED);
+}
+
+void service_destroy(struct service *svc)
+{
+	device_destroy(svc->dev);
+	supervisor_destroy(svc->sup);
+	svc->dev = NULL;
+	svc->sup = NULL;
+	regions_clear(&svc->regions);
+	cc_close(&svc->log.fd);
+	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++) {
+		cc_close(&svc->kick[i].fd);
+		cc_close(&svc->call[i].fd);
+		cc_close(&svc->idle_kick[i]);
+		cc_close(&svc->idle_call[i]);
+	}
+}

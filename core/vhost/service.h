@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One device that is served over vhost-user: what its front-end wants (core/vhost/frontend.h) made so.
+ *
+ * A device serves from its creation to its end.  While no ring is to be served its generation has no guest
+ * memory and no ring; each change, of memory, rings, eventfds, log or configuration, is a handoff into a new
+ * epoch by the transaction of core/box/epoch.h.  So a stop drains: the old generation ends the request that it
+ * is in and publishes it, and where it stands is what its ring says.
+ *
+ * All functions are called by one thread, the device's own, but where they say otherwise.  Those that change the
+ * device wait until it has changed; service_stop() ends such a wait.
+ */
+#ifndef MAYFLY_CORE_VHOST_SERVICE_H
+#define MAYFLY_CORE_VHOST_SERVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/box/box.h"
+#include "core/vhost/frontend.h"
+
+struct service {
+	struct supervisor *sup; /* of this device alone: front-ends have nothing to do with each other */
+	struct device *dev;
+	struct device_hooks hooks;
+	uint32_t queues;
+	int idle_kick[BOX_QUEUES_MAX]; /* ours, for rings that have none */
+	int idle_call[BOX_QUEUES_MAX];
+	bool stopping; /* any thread */
+	bool broken;   /* it serves nothing until it is reset; any thread */
+	/* What is in force. */
+	uint32_t epoch;
+	struct device_shape shape;
+	struct vhost_regions regions;
+	struct vhost_eventfd kick[BOX_QUEUES_MAX]; /* owned */
+	struct vhost_eventfd call[BOX_QUEUES_MAX];
+	struct vhost_log_area log;
+	/* What was changed since. */
+	bool config_changed;
+	uint64_t changes; /* so far; any thread */
+};
+
+/* Makes the supervisor, the device by `spec`, in which eventfds, hooks and what they are for are filled in, and
+ * waits until its first generation serves nothing.  0, or -errno with one line in why, which names the device.
+ * On failure nothing stays. */
+int service_create(struct service *svc, struct spawner *spawner, const struct seal_host *host,
+		   struct device_spec *spec, struct news *news, const char *state_dir,
+		   bool faults, bool faulty, char *why, size_t room);
+void service_destroy(struct service *svc);
+/* Any thread: whoever waits in a change need not any more. */
+void service_stop(struct service *svc);
+
+/* The device as the front-end wants it; NULL: as nobody wants it.  What it wants already is nothing to do.  0, or
+ * -errno with *why (static text): nothing was changed. */
+int service_settle(struct service *svc, const struct frontend *fe, const char **why);
+
+/* Its image has become another, or of another size: takes effect with the next service_settle().  The
+ * descriptor is borrowed until that is done. */
+void service_configure(struct service *svc, int backend, uint64_t fsize,
+		       const union dev_config *config);
+
+#endif
