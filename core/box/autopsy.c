@@ -150,6 +150,8 @@ static json_t *map_json(const struct autopsy *a)
 		map_add(map, "state", a->state_addr, STATE_PAGE_BYTES);
 	for (uint32_t i = 0; i < a->map.count && i < MEM_REGIONS_MAX; i++)
 		map_add(map, "memory", a->map.regions[i].addr, a->map.regions[i].bytes);
+	if (a->log_bytes != 0)
+		map_add(map, "log", a->log_addr, a->log_bytes);
 	return map;
 }
 

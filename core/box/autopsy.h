@@ -69,7 +69,8 @@ struct autopsy {
 	enum fence fence;
 	uint32_t seal; /* bit i: enum seal_layer i is in force */
 	uint64_t stack_addr, state_addr;
-	struct mem_map map; /* as in the launch record */
+	struct mem_map map;           /* as in the launch record, as are .. */
+	uint64_t log_addr, log_bytes; /* .. these: bytes of the mapping, 0 without a log */
 	uint32_t queues;
 	struct autopsy_ring rings[BOX_QUEUES_MAX];
 	struct autopsy_messages messages;

@@ -72,6 +72,24 @@ static int box_note_regions(struct box *box)
 	return 0;
 }
 
+/* The same of the log.  A page of it that the file has not would be the death of every box that has
+ * something to mark there; one without that page is not to be had. */
+static int box_note_log(struct box *box)
+{
+	const struct launch_record *l = box->launch;
+	struct stat st;
+
+	if (l->log_bytes == 0)
+		return 0;
+	if (fstat(box->gen->dev->sup->memory.log_fd, &st) != 0)
+		return -errno;
+	if (l->log_offset % 4096 != 0 || l->log_offset > (uint64_t)st.st_size ||
+	    l->log_bytes > (uint64_t)st.st_size - l->log_offset)
+		return -EINVAL;
+	box->log_ino = st.st_ino;
+	return 0;
+}
+
 static int box_request(struct box *box)
 {
 	struct supervisor *sup = box->gen->dev->sup;
@@ -81,6 +99,8 @@ static int box_request(struct box *box)
 
 	launch_fill(box, box->launch);
 	ret = box_note_regions(box);
+	if (ret == 0)
+		ret = box_note_log(box);
 	if (ret != 0)
 		return ret;
 	if (send(box->control, box->launch, sizeof(*box->launch), MSG_DONTWAIT | MSG_NOSIGNAL) !=

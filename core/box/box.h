@@ -38,6 +38,12 @@ struct box_memory {
 	uint64_t offsets[MEM_REGIONS_MAX]; /* where the region begins in it */
 	uint64_t page_bytes[MEM_REGIONS_MAX];
 	uint64_t slot_bytes[MEM_REGIONS_MAX]; /* KVM has it in memory slots of so many; 0: in one */
+	/* The dirty log in which boxes mark what they write (devmodel/abi/launch.h), of whoever watches
+	 * guest memory: a file that can be written, in 4 KiB pages, which must not shrink.  It should
+	 * reach up to the last page of the map: what lies beyond it is not marked. */
+	int log_fd;          /* borrowed, as fds are */
+	uint64_t log_offset; /* a multiple of 4096 */
+	uint64_t log_bytes;  /* 0: there is none, whatever log_fd is */
 };
 
 /* Why a generation was replaced: NAME, name as the API shows it. */

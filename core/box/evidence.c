@@ -63,6 +63,8 @@ static void gather_launch(struct autopsy *a, const struct launch_record *l)
 {
 	a->stack_addr = l->stack_addr;
 	a->state_addr = l->state_addr;
+	a->log_addr = l->log_addr;
+	a->log_bytes = launch_log_span(l);
 	a->map.epoch = l->map.epoch;
 	a->map.count = l->map.count;
 	memcpy(a->map.regions, l->map.regions, l->map.count * sizeof(l->map.regions[0]));

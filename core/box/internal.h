@@ -75,7 +75,8 @@ struct box {
 	int proc_syscall;     /* /proc/PID/syscall, kept open */
 	uint64_t control_ino; /* of the box's end of the control socket */
 	uint64_t state_ino;
-	uint64_t region_ino[MEM_REGIONS_MAX]; /* of the map that it was born into */
+	uint64_t region_ino[MEM_REGIONS_MAX]; /* of the map that it was born into .. */
+	uint64_t log_ino;                     /* .. and of its dirty log, if it has one */
 	struct state_page *page;
 	struct launch_record *launch; /* what it was born with, for checks */
 

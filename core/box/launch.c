@@ -25,7 +25,7 @@ struct layout {
 	uint32_t count;
 	struct {
 		uint64_t start, end;
-	} taken[MEM_REGIONS_MAX + 2];
+	} taken[MEM_REGIONS_MAX + 3];
 };
 
 static uint64_t random_u64(void)
@@ -148,6 +148,44 @@ static void launch_warm(const struct device *dev, struct launch_record *l)
 	}
 }
 
+static void launch_memory(const struct box_memory *memory, struct launch_record *l,
+			  struct layout *layout)
+{
+	/* Only what counts: behind it may lie addresses of the VMM's own mappings. */
+	l->map.count = memory->map.count;
+	for (uint32_t i = 0; i < l->map.count; i++) {
+		/* At least 2 MiB, so that large pages can be mapped as such. */
+		const uint64_t align =
+			memory->page_bytes[i] > LAYOUT_GAP ? memory->page_bytes[i] : LAYOUT_GAP;
+
+		l->map.regions[i] = memory->map.regions[i];
+		l->map.regions[i].addr = layout_place(layout, l->map.regions[i].bytes, align);
+		l->region_offset[i] = memory->offsets[i];
+		l->region_page[i] = memory->page_bytes[i];
+	}
+}
+
+/* As much of it as the map can make a box mark: how long it is in all, others say. */
+static void launch_log(const struct box_memory *memory, struct launch_record *l,
+		       struct layout *layout)
+{
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < l->map.count; i++) {
+		const struct mem_region *r = &l->map.regions[i];
+		const uint64_t end = r->gpa / LOG_PAGE + r->bytes / LOG_PAGE;
+
+		pages = end > pages ? end : pages;
+	}
+	l->log_bytes = (pages + 7) / 8;
+	if (memory->log_bytes < l->log_bytes)
+		l->log_bytes = memory->log_bytes;
+	if (l->log_bytes == 0)
+		return;
+	l->log_offset = memory->log_offset;
+	l->log_addr = layout_place(layout, launch_log_span(l), 4096);
+}
+
 void launch_fill(const struct box *box, struct launch_record *l)
 {
 	const struct device *dev = box->gen->dev;
@@ -160,20 +198,8 @@ void launch_fill(const struct box *box, struct launch_record *l)
 		l->canary[i] = random_u64();
 	l->map.epoch = memory->map.epoch;
 	if (dev->spec.guest_memory) {
-		/* Only what counts: behind it may lie addresses of the VMM's own mappings. */
-		l->map.count = memory->map.count;
-		for (uint32_t i = 0; i < l->map.count; i++) {
-			/* At least 2 MiB, so that large pages can be mapped as such. */
-			const uint64_t align = memory->page_bytes[i] > LAYOUT_GAP
-						       ? memory->page_bytes[i]
-						       : LAYOUT_GAP;
-
-			l->map.regions[i] = memory->map.regions[i];
-			l->map.regions[i].addr =
-				layout_place(&layout, l->map.regions[i].bytes, align);
-			l->region_offset[i] = memory->offsets[i];
-			l->region_page[i] = memory->page_bytes[i];
-		}
+		launch_memory(memory, l, &layout);
+		launch_log(memory, l, &layout);
 	}
 	launch_warm(dev, l);
 	l->state_addr = layout_place(&layout, STATE_PAGE_BYTES, 4096);
@@ -200,5 +226,7 @@ uint32_t launch_fds(const struct box *box, const struct launch_record *l, int *f
 	fds[n++] = box->child_state;
 	for (uint32_t i = 0; i < l->map.count; i++)
 		fds[n++] = dev->sup->memory.fds[i];
+	if (l->log_bytes != 0)
+		fds[n++] = dev->sup->memory.log_fd;
 	return n;
 }

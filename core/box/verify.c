@@ -134,6 +134,16 @@ static bool is_region(const struct map_check *c, const struct map_line *m)
 	return false;
 }
 
+/* Whole pages, though the log may end within one. */
+static bool is_log(const struct map_check *c, const struct map_line *m)
+{
+	const struct launch_record *l = c->launch;
+
+	return l->log_bytes != 0 && m->start == l->log_addr &&
+	       m->end == l->log_addr + launch_log_span(l) && is_shared_rw(m->prot) &&
+	       m->offset == l->log_offset && m->ino == c->box->log_ino;
+}
+
 /* The program file's own mappings and the zero pages (.bss) that follow without a gap. Never both
  * writable and executable. */
 static bool is_program(struct map_check *c, const struct map_line *m)
@@ -177,7 +187,7 @@ static bool map_line_ok(struct map_check *c, const char *line)
 		return false;
 	/* The program last: its inode number may be that of a memfd, which is on another file system
 	 * (the device numbers tell nothing: on overlayfs maps and stat differ). */
-	if (!is_region(c, &m) && !is_state_page(c, &m) && !is_stack(c, &m))
+	if (!is_region(c, &m) && !is_log(c, &m) && !is_state_page(c, &m) && !is_stack(c, &m))
 		return is_program(c, &m);
 	c->seen++;
 	return true;
@@ -199,7 +209,9 @@ static int verify_maps(const struct box *box, const char **what)
 		if (!map_line_ok(&c, line))
 			UNSOUND("a mapping that the launch record does not list");
 	}
-	if (c.seen != c.launch->map.count + 2 || c.program_text != 1)
+	const uint32_t logs = c.launch->log_bytes != 0 ? 1 : 0;
+
+	if (c.seen != c.launch->map.count + logs + 2 || c.program_text != 1)
 		UNSOUND("a mapping is missing");
 	return 0;
 }

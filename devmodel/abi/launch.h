@@ -5,7 +5,7 @@
  *
  * Descriptors.  Numbers 0 .. fd_held - 1 stay for life, dense; fd_held is the one free number (for
  * the Landlock rule set, then for the seccomp listener), and what stands above it at exec (state
- * page, regions) is closed once mapped:
+ * page, regions, dirty log) is closed once mapped:
  *
  *   0                 control socket, SOCK_SEQPACKET
  *   fd_kick  + i      kick eventfd of queue queue_index[i]: the box may only read it
@@ -15,6 +15,7 @@
  *   fd_held           free
  *   fd_held + 1       the state page, until mapped
  *   fd_held + 2 + k   memory region k, until mapped
+ *   after the last    the dirty log, until mapped; none where log_bytes is 0
  */
 #ifndef MAYFLY_ABI_LAUNCH_H
 #define MAYFLY_ABI_LAUNCH_H
@@ -33,7 +34,7 @@
 #define BOX_WARM_MAX (3 * BOX_QUEUES_MAX)
 #define BOX_FD_CONTROL 0
 #define BOX_SETUP_STATE 1  /* + fd_held */
-#define BOX_SETUP_REGION 2 /* + fd_held + region */
+#define BOX_SETUP_REGION 2 /* + fd_held + region; the dirty log where one more would be */
 
 /* What the launching VMM wants of the seal; layers that the host lacks are left out by the VMM,
  * which names them in its status, and never by the box. */
@@ -89,6 +90,12 @@ struct launch_record {
 	uint64_t region_offset[MEM_REGIONS_MAX]; /* offset of each region in its descriptor */
 	uint64_t region_page[MEM_REGIONS_MAX];   /* bytes of a page that the host backs it with */
 
+	/* What of guest memory is written is marked here, a bit for each LOG_PAGE of it from address 0 on:
+	 * bit n % 8 of byte n / 8 (devmodel/common/dirty.h).  log_bytes 0: there is no log. */
+	uint64_t log_addr;   /* where to map it: launch_log_span() bytes, shared */
+	uint64_t log_offset; /* in its descriptor, a multiple of 4096 */
+	uint64_t log_bytes;  /* what lies behind them in the last page is nobody's */
+
 	/* Where the rings lie as far as the VMM knows (bytes 0: it does not): page tables are filled
 	 * there before the seal, for the first pass of a successor.  A hint, no more: ACTIVATE says. */
 	struct launch_warm warm[BOX_WARM_MAX];
@@ -99,6 +106,14 @@ struct launch_record {
 	uint32_t core_limit; /* RLIMIT_CORE */
 	struct launch_insn filter[BOX_FILTER_MAX];
 };
+
+#define LOG_PAGE 4096ull /* vhost's VHOST_LOG_PAGE */
+
+/* The log's mapping: whole pages. */
+static inline uint64_t launch_log_span(const struct launch_record *launch)
+{
+	return (launch->log_bytes + 4095) & ~4095ull;
+}
 
 #define BOX_STACK_BYTES (32u << 10)
 #define BOX_CANARY_NR 110 /* getppid: in nobody's policy, harmless if it were executed */

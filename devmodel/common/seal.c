@@ -43,7 +43,7 @@
 #define PAGE 4096ul
 #define WARM_STACK (4 * PAGE)        /* as deep as a request goes */
 #define ADDRESS_END 0x7ffffffff000ul /* end of user addresses with four-level paging */
-#define RANGES_MAX (MEM_REGIONS_MAX + 3)
+#define RANGES_MAX (MEM_REGIONS_MAX + 4)
 #define UID_NONE ((unsigned int)-1)
 
 struct range {
@@ -106,6 +106,21 @@ static void warm(uint64_t addr, uint64_t bytes, int advice)
 	sys_call3(__NR_madvise, start, (addr + bytes - start + PAGE - 1) & ~(PAGE - 1), advice);
 }
 
+/* A ring, and where its pages are marked. */
+static void warm_ring(const struct launch_record *l, const struct launch_warm *w)
+{
+	const void *ring = gpa_span(&l->map, gpa_make(w->gpa), w->bytes);
+	const uint64_t first = w->gpa / LOG_PAGE / 8;
+
+	if (ring == NULL)
+		return;
+	warm((uintptr_t)ring, w->bytes, MADV_POPULATE_WRITE);
+	const uint64_t last = (w->gpa + w->bytes - 1) / LOG_PAGE / 8;
+
+	if (last < l->log_bytes)
+		warm(l->log_addr + first, last - first + 1, MADV_POPULATE_WRITE);
+}
+
 /*
  * Should: take the page faults that a successor's first request would take, while nobody waits for
  * it: program, stack, state page, rings.  Mustn't: go near other guest memory (the cost must not
@@ -116,13 +131,8 @@ static void seal_warm(const struct launch_record *l)
 	warm((uintptr_t)__ehdr_start, (uint64_t)(_end - __ehdr_start), MADV_POPULATE_READ);
 	warm(l->stack_addr + BOX_STACK_BYTES - WARM_STACK, WARM_STACK, MADV_POPULATE_WRITE);
 	warm(l->state_addr, STATE_PAGE_BYTES, MADV_POPULATE_WRITE);
-	for (uint32_t i = 0; i < BOX_WARM_MAX; i++) {
-		const struct launch_warm *w = &l->warm[i];
-		const void *ring = gpa_span(&l->map, gpa_make(w->gpa), w->bytes);
-
-		if (ring != NULL)
-			warm((uintptr_t)ring, w->bytes, MADV_POPULATE_WRITE);
-	}
+	for (uint32_t i = 0; i < BOX_WARM_MAX; i++)
+		warm_ring(l, &l->warm[i]);
 }
 
 void seal_map(const struct launch_record *l)
@@ -135,6 +145,9 @@ void seal_map(const struct launch_record *l)
 		map_at(l, r->addr, r->bytes, l->fd_held + BOX_SETUP_REGION + (int)i,
 		       l->region_offset[i]);
 	}
+	if (l->log_bytes != 0)
+		map_at(l, l->log_addr, launch_log_span(l),
+		       l->fd_held + BOX_SETUP_REGION + (int)l->map.count, l->log_offset);
 	seal_warm(l);
 }
 
@@ -159,6 +172,8 @@ static uint32_t seal_ranges(const struct launch_record *l, struct range *ranges)
 	range_add(ranges, &n, l->state_addr, STATE_PAGE_BYTES);
 	for (uint32_t i = 0; i < l->map.count; i++)
 		range_add(ranges, &n, l->map.regions[i].addr, l->map.regions[i].bytes);
+	if (l->log_bytes != 0)
+		range_add(ranges, &n, l->log_addr, launch_log_span(l));
 	return n;
 }
 

@@ -32,6 +32,8 @@
 #define FD_SOCKET 5000
 #define FD_STATE 5001
 #define FD_REGION 6000 /* + number */
+#define FD_LOG 7000
+#define LOG_OFFSET 8192
 
 static struct supervisor sup;
 static struct device dev;
@@ -105,6 +107,13 @@ static void memory_make(uint32_t count, uint64_t bytes, uint64_t page_bytes)
 	}
 }
 
+static void log_make(uint64_t bytes)
+{
+	sup.memory.log_fd = FD_LOG;
+	sup.memory.log_offset = LOG_OFFSET;
+	sup.memory.log_bytes = bytes;
+}
+
 /* ---- descriptors ---- */
 
 static void expect_queues(const int *fds, const struct launch_record *l, uint32_t *served)
@@ -133,7 +142,7 @@ static void expect_descriptors(const struct box *box, uint32_t *served)
 	launch_fill(box, &record);
 	memset(fds, 0xff, sizeof(fds));
 	n = launch_fds(box, l, fds);
-	assert_int_equal(n, l->fd_held + BOX_SETUP_REGION + l->map.count);
+	assert_int_equal(n, l->fd_held + BOX_SETUP_REGION + l->map.count + (l->log_bytes != 0));
 	assert_in_range(n, 1, SPAWN_FDS_MAX);
 	for (uint32_t i = 0; i < n; i++)
 		assert_true(fds[i] > 0);
@@ -151,6 +160,8 @@ static void expect_descriptors(const struct box *box, uint32_t *served)
 	assert_int_equal(fds[l->fd_held + BOX_SETUP_STATE], FD_STATE);
 	for (int k = 0; k < (int)l->map.count; k++)
 		assert_int_equal(fds[l->fd_held + BOX_SETUP_REGION + k], FD_REGION + k);
+	if (l->log_bytes != 0)
+		assert_int_equal(fds[n - 1], FD_LOG);
 }
 
 static void test_every_shape(void **state)
@@ -158,6 +169,7 @@ static void test_every_shape(void **state)
 	(void)state;
 	memory_make(3, GIB, 4096);
 	for (uint32_t shape = 0; shape < 2 * (BOX_BACKENDS_MAX + 1); shape++) {
+		log_make(shape % 3 * 12345);
 		for (uint32_t queues = 1; queues <= BOX_QUEUES_MAX; queues++) {
 			for (uint32_t lanes = 1; lanes <= queues; lanes++) {
 				uint32_t served = 0;
@@ -179,8 +191,10 @@ static void test_largest(void **state)
 
 	(void)state;
 	memory_make(MEM_REGIONS_MAX, GIB, 2u << 20);
+	log_make(MEM_REGIONS_MAX * GIB / LOG_PAGE / 8);
 	device_make(BOX_QUEUES_MAX, 1, true, BOX_BACKENDS_MAX);
 	expect_descriptors(&gen->boxes[0], &served);
+	assert_true(record.log_bytes == sup.memory.log_bytes);
 	device_drop();
 }
 
@@ -190,10 +204,12 @@ static void test_register_device(void **state)
 
 	(void)state;
 	memory_make(5, GIB, 4096);
+	log_make(4096);
 	device_make(2, 1, false, 2);
 	dev.spec.guest_memory = false;
 	launch_fill(&gen->boxes[0], &record);
 	assert_int_equal(record.map.count, 0);
+	assert_true(record.log_bytes == 0);
 	assert_int_equal(record.map.epoch, 3);
 	assert_int_equal(launch_fds(&gen->boxes[0], &record, fds), record.fd_held + 2);
 	device_drop();
@@ -221,7 +237,7 @@ static void range_take(struct range *r, uint64_t start, uint64_t bytes, uint64_t
 
 static void expect_layout(void)
 {
-	struct range ranges[MEM_REGIONS_MAX + 2];
+	struct range ranges[MEM_REGIONS_MAX + 3];
 	uint32_t n = 0;
 
 	launch_fill(&gen->boxes[0], &record);
@@ -237,6 +253,8 @@ static void expect_layout(void)
 	}
 	range_take(&ranges[n++], record.state_addr, STATE_PAGE_BYTES, 4096);
 	range_take(&ranges[n++], record.stack_addr, BOX_STACK_BYTES, 4096);
+	if (record.log_bytes != 0)
+		range_take(&ranges[n++], record.log_addr, launch_log_span(&record), 4096);
 	qsort(ranges, n, sizeof(ranges[0]), range_compare);
 	for (uint32_t i = 1; i < n; i++)
 		assert_true(ranges[i].start >= ranges[i - 1].end + GAP);
@@ -263,8 +281,10 @@ static void test_layout(void **state)
 	device_make(1, 1, false, 1);
 	for (size_t m = 0; m < ARRAY_SIZE(memories); m++) {
 		memory_make(memories[m].count, memories[m].bytes, memories[m].page_bytes);
-		for (uint32_t i = 0; i < memories[m].times; i++)
+		for (uint32_t i = 0; i < memories[m].times; i++) {
+			log_make(i % 2 == 0 ? UINT64_MAX : 0);
 			expect_layout();
+		}
 	}
 	device_drop();
 }
@@ -276,10 +296,12 @@ static void test_drawn_anew(void **state)
 
 	(void)state;
 	memory_make(2, GIB, 4096);
+	log_make(4096);
 	device_make(1, 1, false, 1);
 	launch_fill(&gen->boxes[0], &before);
 	for (int i = 0; i < 100; i++) {
 		launch_fill(&gen->boxes[0], &record);
+		assert_true(record.log_addr != before.log_addr);
 		assert_true(record.state_addr != before.state_addr);
 		assert_true(record.stack_addr != before.stack_addr);
 		for (uint32_t r = 0; r < record.map.count; r++)
@@ -303,6 +325,40 @@ static void test_no_address_of_ours(void **state)
 		assert_true(record.map.regions[i].addr < HIGH);
 	for (uint32_t i = record.map.count; i < MEM_REGIONS_MAX; i++)
 		assert_true(record.map.regions[i].addr == 0 && record.map.regions[i].bytes == 0);
+	device_drop();
+}
+
+/* ---- the dirty log ---- */
+
+/* Without one there is nothing of it, whatever its descriptor is; of one that is longer than the map can
+ * make a box mark there is no more than that: who gives it may say any number. */
+static void test_log_bytes(void **state)
+{
+	static const struct {
+		uint64_t given, count, bytes, want;
+	} logs[] = {
+		{ 0, 2, GIB, 0 },
+		{ 1, 2, GIB, 1 },
+		{ 4097, 2, GIB, 4097 },
+		{ 2 * GIB / LOG_PAGE / 8, 2, GIB, 65536 },
+		{ 65537, 2, GIB, 65536 },
+		{ UINT64_MAX, 2, GIB, 65536 },
+		{ UINT64_MAX, 1, LOG_PAGE, 1 },
+		{ UINT64_MAX, 3, 3 * LOG_PAGE, 2 },
+		{ UINT64_MAX, 0, GIB, 0 },
+	};
+
+	(void)state;
+	device_make(1, 1, false, 1);
+	for (size_t i = 0; i < ARRAY_SIZE(logs); i++) {
+		memory_make((uint32_t)logs[i].count, logs[i].bytes, 4096);
+		log_make(logs[i].given);
+		launch_fill(&gen->boxes[0], &record);
+		assert_true(record.log_bytes == logs[i].want);
+		assert_true(launch_log_span(&record) == (logs[i].want + 4095) / 4096 * 4096);
+		assert_true(record.log_offset == (logs[i].want != 0 ? LOG_OFFSET : 0));
+		assert_int_equal(record.log_addr != 0, logs[i].want != 0);
+	}
 	device_drop();
 }
 
@@ -379,7 +435,7 @@ int main(void)
 		cmocka_unit_test(test_register_device), cmocka_unit_test(test_layout),
 		cmocka_unit_test(test_drawn_anew),      cmocka_unit_test(test_no_address_of_ours),
 		cmocka_unit_test(test_constants),       cmocka_unit_test(test_warm),
-		cmocka_unit_test(test_policy_error),
+		cmocka_unit_test(test_policy_error),    cmocka_unit_test(test_log_bytes),
 	};
 
 	return cmocka_run_group_tests_name("launch", tests, NULL, NULL);
