@@ -22,6 +22,7 @@
 	X(API, "api", "HTTP and JSON of whoever may connect")                                      \
 	X(HAND, "hand", "the same where faults may be injected (--allow-faults)")                  \
 	X(MEMORY, "memory", "makes and ends memory epochs")                                        \
+	X(FRONTEND, "front-end", "takes vhost-user messages, and what comes with them")            \
 	X(MAIN, "main", "the loop, once the guest runs: relays, schedules, resets, the end")
 
 enum confine_role {

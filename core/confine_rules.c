@@ -93,10 +93,10 @@ const struct confine_rule confine_rules[] = {
 	CALL(close, ALL),
 	CALL(poll, ALL),
 	CALL(ppoll, ALL),
-	CALL(newfstatat, FILES),
-	CALL(fstat, FILES),
+	CALL(newfstatat, FILES | R(FRONTEND)),
+	CALL(fstat, FILES | R(FRONTEND)),
 	CALL(lseek, FILES),
-	CALL(fcntl, FILES | R(RELAY)),
+	CALL(fcntl, FILES | R(RELAY) | R(FRONTEND)),
 
 	/* The guest changes interrupts and doorbells: virtio-pci and MSI-X, on its vCPU's thread. */
 	IOCTL(KVM_RUN, R(VCPU)),
@@ -132,16 +132,16 @@ const struct confine_rule confine_rules[] = {
 	CALL(epoll_ctl, R(SUPERVISOR) | R(MAIN)),
 
 	/* Processes: requests to the spawner, listeners, looks, ends. */
-	CALL(sendmsg, R(SUPERVISOR) | APIS | R(MAIN)),
-	CALL(recvmsg, R(SUPERVISOR) | APIS),
+	CALL(sendmsg, R(SUPERVISOR) | APIS | R(MAIN) | R(FRONTEND)),
+	CALL(recvmsg, R(SUPERVISOR) | APIS | R(FRONTEND)),
 	CALL(sendto, R(SUPERVISOR) | APIS | R(MAIN)),
 	CALL(recvfrom, R(SUPERVISOR) | APIS | R(MAIN)),
 	WITH(socketpair, R(SUPERVISOR), 0, WHOLE, AF_UNIX),
-	CALL(memfd_create, R(SUPERVISOR) | R(MEMORY)),
-	CALL(ftruncate, R(SUPERVISOR) | R(MEMORY)),
+	CALL(memfd_create, R(SUPERVISOR) | R(MEMORY) | R(FRONTEND)),
+	CALL(ftruncate, R(SUPERVISOR) | R(MEMORY) | R(FRONTEND)),
 	CALL(getdents64, FILES),
 	CALL(readlinkat, R(SUPERVISOR)),
-	CALL(readlink, R(SUPERVISOR)),
+	CALL(readlink, R(SUPERVISOR) | R(FRONTEND)),
 	CALL(kcmp, R(SUPERVISOR)),
 	CALL(pidfd_open, R(SUPERVISOR)),
 	CALL(pidfd_getfd, R(SUPERVISOR)),
@@ -170,14 +170,20 @@ const struct confine_rule confine_rules[] = {
 	CALL(fchmod, R(CORONER)),
 
 	/* Connections: the API's, and those of a console's socket. */
-	CALL(accept4, APIS | R(MAIN)),
+	CALL(accept4, APIS | R(MAIN) | R(FRONTEND)),
 	CALL(shutdown, APIS | R(MAIN)),
 	CALL(setsockopt, APIS),
 	CALL(getsockopt, APIS),
-	CALL(getsockname, APIS),
+	CALL(getsockname, APIS | R(FRONTEND)),
 	CALL(eventfd2, APIS | R(MAIN)),
 	WITH(clone, APIS, 0, CLONE_THREAD | CLONE_VM, CLONE_THREAD | CLONE_VM), /* one a connection */
 	CALL(uname, APIS),
+
+	/* A front-end of vhost-user: its descriptors are looked at, its memory is mapped, it gets a buffer, and what
+	 * another back-end left in one is read. */
+	CALL(fstatfs, R(FRONTEND)),
+	CALL(pread64, R(FRONTEND)),
+	CALL(pwrite64, R(FRONTEND)),
 
 	/* The end: files of ours go, the spawner is waited for, the terminal is as it was. */
 	CALL(unlink, R(MAIN)),

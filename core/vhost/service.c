@@ -23,7 +23,8 @@
 struct target {
 	struct device_shape shape;
 	struct vhost_regions regions;
-	struct vhost_eventfd kick[BOX_QUEUES_MAX]; /* a descriptor of its own where the serial is new */
+	struct vhost_eventfd
+		kick[BOX_QUEUES_MAX]; /* a descriptor of its own where the serial is new */
 	struct vhost_eventfd call[BOX_QUEUES_MAX];
 	struct vhost_log_area log;
 	bool memory; /* it differs from what is in force .. */
@@ -194,7 +195,9 @@ static int carry_out(struct service *svc, const struct target *t, const char **w
 				       t->memory ? REPLACE_MEMORY_MAP : REPLACE_RINGS, svc->dev,
 				       &t->shape, PREPARE_MS, who);
 	if (ret != 0) {
+		/* A recovery in between may have begun to serve from it: until nobody can it counts. */
 		supervisor_abandon_memory(svc->sup);
+		move(svc, EPOCH_GONE);
 		return fail(ret, why,
 			    ret == -ETIMEDOUT ? "no process for it was ready in time"
 					      : "no process for it can be made");
@@ -262,13 +265,21 @@ int service_settle(struct service *svc, const struct frontend *fe, const char **
 	return ret;
 }
 
-void service_configure(struct service *svc, int backend, uint64_t fsize,
-		       const union dev_config *config)
+int service_configure(struct service *svc, const struct frontend *fe, int backend, uint64_t fsize,
+		      const union dev_config *config, const char **why)
 {
+	const struct device_shape before = svc->shape;
+	int ret;
+
 	svc->shape.backends[0] = backend;
 	svc->shape.fsize = fsize;
 	svc->shape.config = *config;
 	svc->config_changed = true;
+	ret = service_settle(svc, fe, why);
+	if (ret != 0)
+		svc->shape = before;
+	svc->config_changed = false;
+	return ret;
 }
 
 /* ---- life ---- */
@@ -279,6 +290,14 @@ static void on_needs_reset(void *ctx, const char *why)
 
 	(void)why; /* told by the supervisor */
 	__atomic_store_n(&svc->broken, true, __ATOMIC_RELAXED);
+	__atomic_store_n(&svc->untold, true, __ATOMIC_RELEASE);
+	if (write(svc->wake, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0)
+		CHECK(errno == EAGAIN);
+}
+
+bool service_has_broken(struct service *svc)
+{
+	return __atomic_exchange_n(&svc->untold, false, __ATOMIC_ACQUIRE);
 }
 
 static int make_idle(struct service *svc)
@@ -313,30 +332,31 @@ static int make_device(struct service *svc, struct device_spec *spec)
 	return ret == 0 ? begin(svc) : ret;
 }
 
-int service_create(struct service *svc, struct spawner *spawner, const struct seal_host *host,
-		   struct device_spec *spec, struct news *news, const char *state_dir,
-		   bool faults, bool faulty, char *why, size_t room)
+int service_create(struct service *svc, const struct service_spec *spec, char *why, size_t room)
 {
 	const struct box_memory none = { .map = { .epoch = 0 } };
+	const char *id = spec->device->id;
 	int ret;
 
-	*svc = (struct service){ .queues = spec->queues, .log = { .fd = -1 } };
+	*svc = (struct service){ .queues = spec->device->queues,
+				 .wake = spec->wake,
+				 .log = { .fd = -1 } };
 	ret = make_idle(svc);
 	if (ret == 0)
-		ret = supervisor_create(&svc->sup, spawner, host, &none);
+		ret = supervisor_create(&svc->sup, spec->spawner, spec->host, &none);
 	if (ret == 0) {
-		supervisor_tell(svc->sup, news);
-		if (faults)
-			supervisor_allow_faults(svc->sup, faulty);
-		if (supervisor_keep_autopsies(svc->sup, state_dir) != 0)
-			log_warn("%s: no autopsies in %s", spec->id, state_dir);
-		ret = make_device(svc, spec);
+		supervisor_tell(svc->sup, spec->news);
+		if (spec->faults)
+			supervisor_allow_faults(svc->sup, spec->faulty);
+		if (supervisor_keep_autopsies(svc->sup, spec->state_dir) != 0)
+			log_warn("%s: no autopsies in %s", id, spec->state_dir);
+		ret = make_device(svc, spec->device);
 	}
 	if (ret == 0)
 		return 0;
 	snprintf(why, room,
-		 "%s: cannot make a sealed process (mayfly doctor says what is missing): %s",
-		 spec->id, strerror(-ret));
+		 "%s: cannot make a sealed process (mayfly doctor says what is missing): %s", id,
+		 strerror(-ret));
 	service_destroy(svc);
 	return ret;
 }

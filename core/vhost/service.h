@@ -20,14 +20,17 @@
 #include "core/vhost/frontend.h"
 
 struct service {
-	struct supervisor *sup; /* of this device alone: front-ends have nothing to do with each other */
+	struct supervisor
+		*sup; /* of this device alone: front-ends have nothing to do with each other */
 	struct device *dev;
 	struct device_hooks hooks;
 	uint32_t queues;
 	int idle_kick[BOX_QUEUES_MAX]; /* ours, for rings that have none */
 	int idle_call[BOX_QUEUES_MAX];
 	bool stopping; /* any thread */
-	bool broken;   /* it serves nothing until it is reset; any thread */
+	bool broken;   /* it serves nothing until it is reset; any thread .. */
+	bool untold;   /* .. and service_has_broken() did not say so yet; any thread */
+	int wake;      /* borrowed */
 	/* What is in force. */
 	uint32_t epoch;
 	struct device_shape shape;
@@ -35,18 +38,28 @@ struct service {
 	struct vhost_eventfd kick[BOX_QUEUES_MAX]; /* owned */
 	struct vhost_eventfd call[BOX_QUEUES_MAX];
 	struct vhost_log_area log;
-	/* What was changed since. */
-	bool config_changed;
-	uint64_t changes; /* so far; any thread */
+	bool config_changed; /* and is to be put in force */
+	uint64_t changes;    /* so far; any thread */
 };
 
-/* Makes the supervisor, the device by `spec`, in which eventfds, hooks and what they are for are filled in, and
- * waits until its first generation serves nothing.  0, or -errno with one line in why, which names the device.
- * On failure nothing stays. */
-int service_create(struct service *svc, struct spawner *spawner, const struct seal_host *host,
-		   struct device_spec *spec, struct news *news, const char *state_dir,
-		   bool faults, bool faulty, char *why, size_t room);
+/* What it is made from; all is borrowed, and the spawner and the news must outlive it. */
+struct service_spec {
+	struct spawner *spawner; /* its own */
+	const struct seal_host *host;
+	struct news *news;
+	const char *state_dir; /* for autopsies */
+	bool faults, faulty;
+	struct device_spec *device; /* eventfds and hooks are filled in */
+	int wake;                   /* an eventfd: see service_has_broken() */
+};
+
+/* Makes the supervisor and the device, which serves nothing.  0, or -errno with one line in why, which names the
+ * device; then nothing stays. */
+int service_create(struct service *svc, const struct service_spec *spec, char *why, size_t room);
 void service_destroy(struct service *svc);
+/* Once for each time that it serves nothing any more, be it that a driver broke a rule or that it died too often:
+ * wake was written to then. */
+bool service_has_broken(struct service *svc);
 /* Any thread: whoever waits in a change need not any more. */
 void service_stop(struct service *svc);
 
@@ -54,9 +67,9 @@ void service_stop(struct service *svc);
  * -errno with *why (static text): nothing was changed. */
 int service_settle(struct service *svc, const struct frontend *fe, const char **why);
 
-/* Its image has become another, or of another size: takes effect with the next service_settle().  The
- * descriptor is borrowed until that is done. */
-void service_configure(struct service *svc, int backend, uint64_t fsize,
-		       const union dev_config *config);
+/* Its image has become another, or of another size: as service_settle() with that.  The descriptor is borrowed
+ * until the next change; the one before is nobody's any more. */
+int service_configure(struct service *svc, const struct frontend *fe, int backend, uint64_t fsize,
+		      const union dev_config *config, const char **why);
 
 #endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One device, its socket and its thread.  The thread accepts a front-end, refuses a second while one is there,
+ * takes its messages, has the device changed by them (core/vhost/service.h) and answers; when the front-end
+ * leaves, whatever way, the device is drained and given nothing of it any more, and the next is waited for.
+ *
+ * Functions may be called from any other thread, but where they say otherwise.
+ */
+#ifndef MAYFLY_CORE_VHOST_BACKEND_H
+#define MAYFLY_CORE_VHOST_BACKEND_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/box/box.h"
+#include "core/vhost/frontend.h"
+#include "core/vhost/service.h"
+#include "core/vhost/session.h"
+
+#define BACKEND_OWED_MAX 16 /* acknowledgements that one change may be the answer to */
+
+/* What a front-end has, for those who ask. */
+struct backend_status {
+	bool connected;
+	uint64_t connections; /* so far, this one included */
+	uint64_t refused;     /* front-ends while another was there */
+	uint32_t regions, rings;
+	uint64_t bytes;   /* of guest memory */
+	uint64_t changes; /* of the device on behalf of front-ends, so far */
+	uint64_t features, protocol;
+};
+
+/* A change that another thread asks for; on its stack. */
+struct backend_job {
+	int backend; /* an image */
+	uint64_t fsize;
+	union dev_config config;
+	bool taken; /* by the device's thread: then it is done, sooner or later */
+	bool done;
+	int ret;
+	const char *why;
+};
+
+struct backend {
+	char id[DEVICE_ID_MAX + 1];
+	enum dev_kind kind;
+	int listener; /* owned */
+	int wake;     /* owned eventfd */
+	pthread_t thread;
+	bool running;
+	bool ending; /* any thread */
+	/* The thread's. */
+	struct service svc;
+	struct vhost_offer offer;
+	struct frontend fe;
+	struct session session;
+	struct vhost_user_header owed[BACKEND_OWED_MAX];
+	uint32_t owed_count;
+	bool saved; /* the table before the messages that are not in force yet is in .. */
+	struct frontend_saved before;
+	bool unsettled; /* messages came that are not in force */
+	bool orphaned;  /* its front-end is gone and the device still has something of it */
+	uint64_t log_due_ns;
+	uint64_t transfer_due_ns;
+	int transfer; /* what SET_DEVICE_STATE_FD gave to load from, owned; -1: none */
+	bool transfer_failed;
+
+	pthread_mutex_t lock; /* all below */
+	pthread_cond_t done;
+	struct backend_job *job; /* NULL: none */
+	struct backend_status status;
+};
+
+/* The device, sealed and waiting; nobody is heard yet.  spec->wake is filled in; the listening socket is taken over,
+ * whatever comes of it.  0, or -errno with one line in why. */
+int backend_create(struct backend *b, const struct service_spec *spec, int listener, char *why,
+		   size_t room);
+/* Front-ends are heard from here on. 0 or -errno. */
+int backend_start(struct backend *b);
+/* The device drains, its front-end sees the end.  Waits for at most deadline_ms for requests that are in
+ * progress; one that its storage keeps longer is run again by whoever serves next.  Once, after that only .. */
+void backend_stop(struct backend *b, uint32_t deadline_ms);
+/* .. this: also of one that was not started. */
+void backend_destroy(struct backend *b);
+
+/* The image is another, or of another size: the device has it when this returns, and the front-end was told.  0;
+ * -EBUSY: the device is ending, or another such change goes on; -errno, with *why. */
+int backend_configure(struct backend *b, int image, uint64_t fsize, const union dev_config *config,
+		      const char **why);
+void backend_status(struct backend *b, struct backend_status *status);
+
+#endif
