@@ -4,9 +4,9 @@
 #include <errno.h>
 
 #include "core/cc.h"
-#include "core/vhost/backend.h"
+#include "core/vhost/broker.h"
 
-int transfer_begin(struct backend *b, struct vhost_message *message, struct vhost_message *answer)
+int transfer_begin(struct broker *b, struct vhost_message *message, struct vhost_message *answer)
 {
 	(void)b;
 	(void)message;
@@ -14,13 +14,13 @@ int transfer_begin(struct backend *b, struct vhost_message *message, struct vhos
 	return 0;
 }
 
-int transfer_check(struct backend *b)
+int transfer_check(struct broker *b)
 {
 	(void)b;
 	return -EINVAL;
 }
 
-void transfer_end(struct backend *b)
+void transfer_end(struct broker *b)
 {
 	cc_close(&b->transfer);
 }

@@ -9,14 +9,14 @@
 
 #include "core/vhost/message.h"
 
-struct backend;
+struct broker;
 
 /* Saves at once, or keeps the descriptor to load from.  Always 0: an error is in the answer. */
-int transfer_begin(struct backend *b, struct vhost_message *message, struct vhost_message *answer);
+int transfer_begin(struct broker *b, struct vhost_message *message, struct vhost_message *answer);
 /* How the last transfer ended; one that is to be loaded is, now.  Waits for its end, for 5 s at most.  0 or
  * -errno. */
-int transfer_check(struct backend *b);
+int transfer_check(struct broker *b);
 /* What was begun and not checked is forgotten. */
-void transfer_end(struct backend *b);
+void transfer_end(struct broker *b);
 
 #endif

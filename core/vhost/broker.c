@@ -7,7 +7,7 @@
  * What cannot be put in force is undone where it can be (memory) and told (REPLY_ACK); else the front-end would
  * believe what is not so, and the connection ends.
  */
-#include "core/vhost/backend.h"
+#include "core/vhost/broker.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -30,7 +30,7 @@
 /* What a hostile front-end can have written into the log by coming again and again. */
 static const struct ration log_ration = { .burst = 10, .period_ns = NS_PER_S };
 
-static bool may_log(struct backend *b)
+static bool may_log(struct broker *b)
 {
 	uint64_t due = b->log_due_ns;
 	const uint64_t now = now_ns();
@@ -43,9 +43,9 @@ static bool may_log(struct backend *b)
 
 /* ---- putting in force ---- */
 
-static void publish(struct backend *b)
+static void publish(struct broker *b)
 {
-	struct backend_status *s = &b->status;
+	struct broker_status *s = &b->status;
 	const struct frontend *fe = &b->fe;
 
 	pthread_mutex_lock(&b->lock);
@@ -63,7 +63,7 @@ static void publish(struct backend *b)
 	pthread_mutex_unlock(&b->lock);
 }
 
-static int settle(struct backend *b, const char **why)
+static int settle(struct broker *b, const char **why)
 {
 	const int ret = service_settle(&b->svc, &b->fe, why);
 
@@ -72,7 +72,7 @@ static int settle(struct backend *b, const char **why)
 	return ret;
 }
 
-static int acknowledge(struct backend *b, const struct vhost_user_header *header, bool well)
+static int acknowledge(struct broker *b, const struct vhost_user_header *header, bool well)
 {
 	const struct vhost_message asked = { .header = *header };
 	struct vhost_message answer;
@@ -84,7 +84,7 @@ static int acknowledge(struct backend *b, const struct vhost_user_header *header
 
 /* Everything that came so far; who waits for it is answered.  0, or -errno with *why: the connection is at its
  * end. */
-static int flush(struct backend *b, const char **why)
+static int flush(struct broker *b, const char **why)
 {
 	int ret = b->unsettled ? settle(b, why) : 0;
 	const bool well = ret == 0;
@@ -111,7 +111,7 @@ static int flush(struct backend *b, const char **why)
 
 /* ---- messages ---- */
 
-static int errand(struct backend *b, struct vhost_message *m, struct frontend_result *r)
+static int errand(struct broker *b, struct vhost_message *m, struct frontend_result *r)
 {
 	switch (r->errand) {
 	case FRONTEND_BASE:
@@ -129,7 +129,7 @@ static int errand(struct backend *b, struct vhost_message *m, struct frontend_re
 }
 
 /* An answer of its own: after all that came before it. */
-static int answer(struct backend *b, struct vhost_message *m, struct frontend_result *r,
+static int answer(struct broker *b, struct vhost_message *m, struct frontend_result *r,
 		  const char **why)
 {
 	int ret = flush(b, why);
@@ -145,7 +145,7 @@ static int answer(struct backend *b, struct vhost_message *m, struct frontend_re
 }
 
 /* It was understood and cannot be: told to who waits, in its turn; else the end. */
-static int refuse(struct backend *b, const struct vhost_message *m, int error, const char **why)
+static int refuse(struct broker *b, const struct vhost_message *m, int error, const char **why)
 {
 	const char *reason = *why;
 	int ret;
@@ -162,12 +162,12 @@ static int refuse(struct backend *b, const struct vhost_message *m, int error, c
 	return acknowledge(b, &m->header, false);
 }
 
-static int owe(struct backend *b, const struct vhost_message *m, const char **why)
+static int owe(struct broker *b, const struct vhost_message *m, const char **why)
 {
 	if (!message_wants_ack(m, b->fe.protocol))
 		return 0;
 	b->owed[b->owed_count++] = m->header;
-	return b->owed_count == BACKEND_OWED_MAX ? flush(b, why) : 0;
+	return b->owed_count == BROKER_OWED_MAX ? flush(b, why) : 0;
 }
 
 static bool changes_memory(uint32_t request)
@@ -176,7 +176,7 @@ static bool changes_memory(uint32_t request)
 	       request == VHOST_USER_REM_MEM_REG;
 }
 
-static int handle(struct backend *b, struct vhost_message *m, const char **why)
+static int handle(struct broker *b, struct vhost_message *m, const char **why)
 {
 	struct frontend_result r;
 	int ret = message_check(m, b->fe.protocol, why);
@@ -205,7 +205,7 @@ static int handle(struct backend *b, struct vhost_message *m, const char **why)
 
 /* ---- a front-end's end ---- */
 
-static void begin_session(struct backend *b, int fd)
+static void begin_session(struct broker *b, int fd)
 {
 	session_open(&b->session, fd);
 	pthread_mutex_lock(&b->lock);
@@ -216,7 +216,7 @@ static void begin_session(struct backend *b, int fd)
 }
 
 /* The device is to have nothing of it any more. */
-static void release(struct backend *b)
+static void release(struct broker *b)
 {
 	const char *why = "";
 	const int ret = service_settle(&b->svc, NULL, &why);
@@ -228,7 +228,7 @@ static void release(struct backend *b)
 	b->orphaned = ret != 0;
 }
 
-static void end_session(struct backend *b, int error, const char *why)
+static void end_session(struct broker *b, int error, const char *why)
 {
 	if (b->session.fd < 0)
 		return;
@@ -252,7 +252,7 @@ static void end_session(struct backend *b, int error, const char *why)
 
 /* ---- the thread ---- */
 
-static void take_messages(struct backend *b)
+static void take_messages(struct broker *b)
 {
 	const char *why = "";
 	int ret = 0;
@@ -270,7 +270,7 @@ static void take_messages(struct backend *b)
 		end_session(b, ret, why);
 }
 
-static void take_connection(struct backend *b)
+static void take_connection(struct broker *b)
 {
 	const int fd = accept4(b->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -288,9 +288,9 @@ static void take_connection(struct backend *b)
 		log_warn("%s: vhost-user: a second front-end was refused", b->id);
 }
 
-static void take_job(struct backend *b)
+static void take_job(struct broker *b)
 {
-	struct backend_job *job;
+	struct broker_job *job;
 	int ret;
 
 	pthread_mutex_lock(&b->lock);
@@ -320,7 +320,7 @@ static void take_job(struct backend *b)
 }
 
 /* By the only way that a front-end without STATUS can hear of it. */
-static void tell_errors(struct backend *b)
+static void tell_errors(struct broker *b)
 {
 	const uint64_t one = 1;
 
@@ -333,12 +333,12 @@ static void tell_errors(struct backend *b)
 	}
 }
 
-static bool is_ending(const struct backend *b)
+static bool is_ending(const struct broker *b)
 {
 	return __atomic_load_n(&b->ending, __ATOMIC_ACQUIRE);
 }
 
-static void turn(struct backend *b)
+static void turn(struct broker *b)
 {
 	struct pollfd polls[] = { { .fd = b->wake, .events = POLLIN },
 				  { .fd = b->listener, .events = POLLIN },
@@ -361,9 +361,9 @@ static void turn(struct backend *b)
 		take_connection(b);
 }
 
-static void *backend_main(void *arg)
+static void *broker_main(void *arg)
 {
-	struct backend *b = arg;
+	struct broker *b = arg;
 
 	confine_thread(CONFINE_FRONTEND);
 	while (!is_ending(b))
@@ -374,7 +374,7 @@ static void *backend_main(void *arg)
 
 /* ---- life ---- */
 
-static int describe(struct backend *b, const struct device_spec *spec)
+static int describe(struct broker *b, const struct device_spec *spec)
 {
 	struct virtio_pci_spec view = { .id = spec->id };
 	const int ret = virtio_kind_describe(spec->kind, &spec->config, spec->queues, &view);
@@ -388,13 +388,13 @@ static int describe(struct backend *b, const struct device_spec *spec)
 	return 0;
 }
 
-int backend_create(struct backend *b, const struct service_spec *spec, int listener, char *why,
+int broker_create(struct broker *b, const struct service_spec *spec, int listener, char *why,
 		   size_t room)
 {
 	struct service_spec with = *spec;
 	int ret;
 
-	*b = (struct backend){ .kind = spec->device->kind, .listener = listener, .transfer = -1 };
+	*b = (struct broker){ .kind = spec->device->kind, .listener = listener, .transfer = -1 };
 	snprintf(b->id, sizeof(b->id), "%s", spec->device->id);
 	pthread_mutex_init(&b->lock, NULL);
 	cond_init(&b->done);
@@ -407,19 +407,19 @@ int backend_create(struct backend *b, const struct service_spec *spec, int liste
 	else
 		ret = service_create(&b->svc, &with, why, room);
 	if (ret != 0)
-		backend_destroy(b);
+		broker_destroy(b);
 	return ret;
 }
 
-int backend_start(struct backend *b)
+int broker_start(struct broker *b)
 {
-	const int ret = -pthread_create(&b->thread, NULL, backend_main, b);
+	const int ret = -pthread_create(&b->thread, NULL, broker_main, b);
 
 	b->running = ret == 0;
 	return ret;
 }
 
-static void wake(const struct backend *b)
+static void wake(const struct broker *b)
 {
 	const uint64_t one = 1;
 
@@ -427,7 +427,7 @@ static void wake(const struct backend *b)
 		CHECK(errno == EAGAIN);
 }
 
-void backend_stop(struct backend *b, uint32_t deadline_ms)
+void broker_stop(struct broker *b, uint32_t deadline_ms)
 {
 	const uint64_t end = now_ns() + deadline_ms * NS_PER_MS;
 	struct timespec at;
@@ -446,9 +446,9 @@ void backend_stop(struct backend *b, uint32_t deadline_ms)
 	pthread_join(b->thread, NULL);
 }
 
-void backend_destroy(struct backend *b)
+void broker_destroy(struct broker *b)
 {
-	backend_stop(b, 0);
+	broker_stop(b, 0);
 	session_close(&b->session);
 	service_destroy(&b->svc);
 	frontend_clear(&b->fe);
@@ -459,10 +459,10 @@ void backend_destroy(struct backend *b)
 	pthread_mutex_destroy(&b->lock);
 }
 
-int backend_configure(struct backend *b, int image, uint64_t fsize, const union dev_config *config,
+int broker_configure(struct broker *b, int image, uint64_t fsize, const union dev_config *config,
 		      const char **why)
 {
-	struct backend_job job = { .backend = image, .fsize = fsize, .config = *config, .why = "" };
+	struct broker_job job = { .backend = image, .fsize = fsize, .config = *config, .why = "" };
 	int ret = -EBUSY;
 
 	pthread_mutex_lock(&b->lock);
@@ -480,7 +480,7 @@ int backend_configure(struct backend *b, int image, uint64_t fsize, const union 
 	return ret;
 }
 
-void backend_status(struct backend *b, struct backend_status *status)
+void broker_status(struct broker *b, struct broker_status *status)
 {
 	pthread_mutex_lock(&b->lock);
 	*status = b->status;

@@ -6,8 +6,8 @@
  *
  * Functions may be called from any other thread, but where they say otherwise.
  */
-#ifndef MAYFLY_CORE_VHOST_BACKEND_H
-#define MAYFLY_CORE_VHOST_BACKEND_H
+#ifndef MAYFLY_CORE_VHOST_BROKER_H
+#define MAYFLY_CORE_VHOST_BROKER_H
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -18,10 +18,10 @@
 #include "core/vhost/service.h"
 #include "core/vhost/session.h"
 
-#define BACKEND_OWED_MAX 16 /* acknowledgements that one change may be the answer to */
+#define BROKER_OWED_MAX 16 /* acknowledgements that one change may be the answer to */
 
 /* What a front-end has, for those who ask. */
-struct backend_status {
+struct broker_status {
 	bool connected;
 	uint64_t connections; /* so far, this one included */
 	uint64_t refused;     /* front-ends while another was there */
@@ -32,7 +32,7 @@ struct backend_status {
 };
 
 /* A change that another thread asks for; on its stack. */
-struct backend_job {
+struct broker_job {
 	int backend; /* an image */
 	uint64_t fsize;
 	union dev_config config;
@@ -42,7 +42,7 @@ struct backend_job {
 	const char *why;
 };
 
-struct backend {
+struct broker {
 	char id[DEVICE_ID_MAX + 1];
 	enum dev_kind kind;
 	int listener; /* owned */
@@ -55,7 +55,7 @@ struct backend {
 	struct vhost_offer offer;
 	struct frontend fe;
 	struct session session;
-	struct vhost_user_header owed[BACKEND_OWED_MAX];
+	struct vhost_user_header owed[BROKER_OWED_MAX];
 	uint32_t owed_count;
 	bool saved; /* the table before the messages that are not in force yet is in .. */
 	struct frontend_saved before;
@@ -68,26 +68,26 @@ struct backend {
 
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t done;
-	struct backend_job *job; /* NULL: none */
-	struct backend_status status;
+	struct broker_job *job; /* NULL: none */
+	struct broker_status status;
 };
 
 /* The device, sealed and waiting; nobody is heard yet.  spec->wake is filled in; the listening socket is taken over,
  * whatever comes of it.  0, or -errno with one line in why. */
-int backend_create(struct backend *b, const struct service_spec *spec, int listener, char *why,
+int broker_create(struct broker *b, const struct service_spec *spec, int listener, char *why,
 		   size_t room);
 /* Front-ends are heard from here on. 0 or -errno. */
-int backend_start(struct backend *b);
+int broker_start(struct broker *b);
 /* The device drains, its front-end sees the end.  Waits for at most deadline_ms for requests that are in
  * progress; one that its storage keeps longer is run again by whoever serves next.  Once, after that only .. */
-void backend_stop(struct backend *b, uint32_t deadline_ms);
+void broker_stop(struct broker *b, uint32_t deadline_ms);
 /* .. this: also of one that was not started. */
-void backend_destroy(struct backend *b);
+void broker_destroy(struct broker *b);
 
 /* The image is another, or of another size: the device has it when this returns, and the front-end was told.  0;
  * -EBUSY: the device is ending, or another such change goes on; -errno, with *why. */
-int backend_configure(struct backend *b, int image, uint64_t fsize, const union dev_config *config,
+int broker_configure(struct broker *b, int image, uint64_t fsize, const union dev_config *config,
 		      const char **why);
-void backend_status(struct backend *b, struct backend_status *status);
+void broker_status(struct broker *b, struct broker_status *status);
 
 #endif
