@@ -11,7 +11,7 @@ passed=0 failed=0
 # A small tree in which all is well.
 fresh() {
 	rm -rf "${tree:?}"/*
-	mkdir -p "$tree"/{core/{box,api},devmodel/{abi,common,blk,rng},snapshot,hotplug,tests}
+	mkdir -p "$tree"/{core/{box,api,vhost},devmodel/{abi,common,blk,rng},snapshot,hotplug,tests}
 	cd "$tree"
 	echo '#include <stdint.h>' >devmodel/abi/gpa.h
 	echo '#include "devmodel/abi/gpa.h"' >snapshot/codec.h
@@ -71,6 +71,7 @@ breach core/log.h '"core/log.h"'
 breach core/box/box.c '"core/absent.h"'
 breach core/box/box.c '"box.h"'
 breach core/box/box.c '<core/cc.h>'
+breach core/vhost/protocol.h '<stdbool.h>'
 fresh
 echo '#include "core/log.h"' >core/cc.h
 echo '#include "core/cc.h"' >core/log.h
