@@ -92,8 +92,6 @@ int vhostclient_connect(struct vhostclient *c, const char *path, uint64_t timeou
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	const uint64_t end = now_ns() + timeout_ns;
-	uint64_t now;
-	int ret;
 
 	if (c->sock >= 0)
 		return -EISCONN;
@@ -101,8 +99,10 @@ int vhostclient_connect(struct vhostclient *c, const char *path, uint64_t timeou
 		return -ENAMETOOLONG;
 	memcpy(address.sun_path, path, strlen(path) + 1);
 	for (;;) {
-		now = now_ns();
-		ret = now < end ? connect_once(&address, end - now, &c->sock) : -ETIMEDOUT;
+		const uint64_t now = now_ns();
+		const int ret =
+			now < end ? connect_once(&address, end - now, &c->sock) : -ETIMEDOUT;
+
 		if (ret != -ENOENT && ret != -ECONNREFUSED)
 			return ret;
 		usleep(CONNECT_AGAIN_US);
@@ -149,7 +149,7 @@ static ssize_t send_some(int sock, const void *bytes, size_t count, const int *f
 	struct iovec iov = { .iov_base = (void *)bytes, .iov_len = count };
 	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	if (fd_count != 0) {
+	if (fds != NULL && fd_count != 0) {
 		message.msg_control = control;
 		put_fds(&message, fds, fd_count);
 	}
@@ -287,10 +287,11 @@ static int receive_on(int sock, uint64_t timeout_ns, struct vhostclient_message 
 	uint32_t got = 0;
 	const int ret = receive(sock, m, fds, room, &got, now_ns() + timeout_ns);
 
+	if (fds == NULL)
+		return ret;
 	while (ret != 0 && got > 0)
 		close(fds[--got]);
-	if (fds != NULL)
-		*fd_count = got;
+	*fd_count = got;
 	return ret;
 }
 
