@@ -7,7 +7,7 @@
  *
  * A message is a header and header.size bytes of payload, back to back on a stream socket;
  * descriptors ride on its first byte.  The front-end asks, the back-end answers with the same
- * request number and VHOST_USER_F_REPLY; a second socket, which the front-end hands over by
+ * request number and VHOST_USER_REPLY; a second socket, which the front-end hands over by
  * SET_BACKEND_REQ_FD, carries the same the other way round.
  */
 #ifndef MAYFLY_VHOST_PROTOCOL_H
