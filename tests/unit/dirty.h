@@ -45,7 +45,7 @@ static inline bool dirty_is_marked(uint64_t gpa)
 {
 	const uint64_t page = gpa / LOG_PAGE;
 
-	return dirty.bits[page / 8] >> page % 8 & 1;
+	return __atomic_load_n(&dirty.bits[page / 8], __ATOMIC_RELAXED) >> page % 8 & 1;
 }
 
 static inline uint32_t dirty_marked(void)
