@@ -52,11 +52,11 @@ static inline void used_mark(const struct virtq *q, const void *at, uint64_t byt
 
 static inline void avail_event_write(const struct virtq *q, uint16_t idx)
 {
-	uint16_t *event = (uint16_t *)&q->used->ring[q->size];
+	void *event = &q->used->ring[q->size];
 
-	used_mark(q, event, sizeof(*event));
-	RING_WRITE(*event, idx);
-	used_mark(q, event, sizeof(*event));
+	used_mark(q, event, sizeof(idx));
+	RING_WRITE(*(uint16_t *)event, idx);
+	used_mark(q, event, sizeof(idx));
 }
 
 static inline void used_flags_write(const struct virtq *q, uint16_t flags)

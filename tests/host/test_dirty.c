@@ -34,7 +34,7 @@ static char who[DEVICE_ID_MAX + 1];
 
 /* One of each kind that writes guest memory. */
 static struct scene *disk;
-static struct blkload load;
+static struct blkload work;
 static struct boxrig_rng rng;
 static struct streams console;
 static struct memrig mem;
@@ -86,10 +86,10 @@ static void others(uint32_t round)
 
 static void step_load(uint32_t requests)
 {
-	const uint64_t until = blkload_completed(&load) + requests;
+	const uint64_t until = blkload_completed(&work) + requests;
 
-	for (uint32_t n = 0; blkload_completed(&load) < until; n++) {
-		assert_true(blkload_step(&load, STEP_NS) >= 0);
+	for (uint32_t n = 0; blkload_completed(&work) < until; n++) {
+		assert_true(blkload_step(&work, STEP_NS) >= 0);
 		if (n % 7 == 0)
 			mirror_fetch(&mirror);
 	}
@@ -114,13 +114,13 @@ static void open_all(void)
 	const struct boxrig_rng_config config = {
 		.id = "rng0", .ring_size = 16, .hooks = &watch_hooks, .ctx = &rng_watch
 	};
-	const struct blkload_config work = { .sectors = SCENE_SECTORS, .seed = 5 };
+	const struct blkload_config mix = { .sectors = SCENE_SECTORS, .seed = 5 };
 
 	disk = scene_create(&rig, &(struct boxrig_blk_config){ .queues = 2, .lanes = 2 });
 	scene_start(disk);
-	assert_int_equal(blkload_init(&load, &rig.mem, &work), 0);
+	assert_int_equal(blkload_init(&work, &rig.mem, &mix), 0);
 	for (uint32_t i = 0; i < 2; i++)
-		assert_int_equal(blkload_add_queue(&load, &disk->blk.rings[i], SCENE_DEPTH), 0);
+		assert_int_equal(blkload_add_queue(&work, &disk->blk.rings[i], SCENE_DEPTH), 0);
 	watch_init(&rng_watch);
 	assert_int_equal(boxrig_rng_create(&rig, &config, &rng), 0);
 	assert_int_equal(boxrig_rng_go(&rng), 0);
@@ -141,7 +141,7 @@ static void close_all(void)
 	watch_free(&console_watch);
 	boxrig_rng_destroy(&rng);
 	watch_free(&rng_watch);
-	blkload_free(&load);
+	blkload_free(&work);
 	scene_end(disk);
 }
 
@@ -185,14 +185,14 @@ static void test_followed(void **state)
 		disturb(round);
 		step_load(ROUND);
 		others(round);
-		assert_int_equal(blkload_drain(&load, DRAIN_NS), 0);
+		assert_int_equal(blkload_drain(&work, DRAIN_NS), 0);
 		expect_alike();
-		blkload_resume(&load);
+		blkload_resume(&work);
 	}
 	assert_true(mirror.marked > count && mirror.written > count);
-	assert_int_equal(blkload_drain(&load, DRAIN_NS), 0);
-	assert_int_equal(blkload_verify(&load, DRAIN_NS), 0);
-	assert_true(blkload_clean(&load));
+	assert_int_equal(blkload_drain(&work, DRAIN_NS), 0);
+	assert_int_equal(blkload_verify(&work, DRAIN_NS), 0);
+	assert_true(blkload_clean(&work));
 	expect_alike();
 	print_message("%lu pages by marks of boxes, %lu by the driver\n", mirror.marked,
 		      mirror.written);

@@ -43,17 +43,17 @@ static struct {
 
 static inline bool dirty_is_marked(uint64_t gpa)
 {
-	const uint64_t page = gpa / LOG_PAGE;
+	const uint64_t n = gpa / LOG_PAGE;
 
-	return __atomic_load_n(&dirty.bits[page / 8], __ATOMIC_RELAXED) >> page % 8 & 1;
+	return __atomic_load_n(&dirty.bits[n / 8], __ATOMIC_RELAXED) >> n % 8 & 1;
 }
 
 static inline uint32_t dirty_marked(void)
 {
 	uint32_t n = 0;
 
-	for (uint64_t page = 0; page < DIRTY_PAGES; page++)
-		n += dirty_is_marked(page * LOG_PAGE);
+	for (uint64_t gpa = 0; gpa < RING_END_GPA; gpa += LOG_PAGE)
+		n += dirty_is_marked(gpa);
 	return n;
 }
 
