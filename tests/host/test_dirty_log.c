@@ -95,16 +95,19 @@ static void step_load(uint32_t requests)
 	}
 }
 
-/* Nobody has anything to do: what a box still says of kicks is marked, too, as soon as it has said it. */
+/* Nobody has anything to do, but for a box that is late to say of kicks what it has to: that is marked, too, once
+ * it is said, so one moment at which all is alike is enough. */
 static void expect_alike(void)
 {
-	const uint64_t end = now_ns() + NS_PER_S;
+	const uint64_t end = now_ns() + SCENE_WAIT_MS * NS_PER_MS;
+	uint64_t differs;
 
 	do {
 		usleep(1000);
 		mirror_fetch(&mirror);
-	} while (mirror_differs(&mirror, false) != 0 && now_ns() < end);
-	assert_int_equal(mirror_differs(&mirror, true), 0);
+		differs = mirror_differs(&mirror, now_ns() > end);
+	} while (differs != 0 && now_ns() < end);
+	assert_int_equal(differs, 0);
 }
 
 /* ---- the devices ---- */
@@ -411,7 +414,7 @@ int main(void)
 		DIRTY_TEST(test_judged),
 		DIRTY_TEST(test_refused),
 	};
-	const struct scene_group group = { .name = "dirty",
+	const struct scene_group group = { .name = "dirty_log",
 					   .bytes = RAM_BYTES,
 					   .more_memory = more_memory };
 
