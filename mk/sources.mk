@@ -4,7 +4,8 @@
 KINDS := blk rng console serial balloon mem
 
 # Linked into device programs, freestanding, and into hosted builds of the same.
-DEV_COMMON := devmodel/common/virtq.c devmodel/common/run.c devmodel/common/rate.c snapshot/codec.c
+DEV_COMMON := devmodel/common/virtq.c devmodel/common/dirty.c devmodel/common/run.c devmodel/common/rate.c \
+	snapshot/codec.c
 # Only in the programs: entry, seal, memory functions.
 DEV_START := devmodel/common/start.c devmodel/common/seal.c devmodel/common/mem.c
 

@@ -11,6 +11,9 @@
  *
  * What cannot be a page of the guest's memory is passed over; the guest loses nothing but the use of it.
  *
+ * Of guest memory this program writes nothing but used rings, which virtq.c marks in the dirty log.  Released
+ * pages are not marked, though they read as zeros from then on: their content is nobody's.
+ *
  * Statistics (5.5.6.3): the driver's one buffer is read when it comes and held; POLL gives it back, the
  * driver fills it anew.  It is not published while it is held, so a successor finds it again.
  */

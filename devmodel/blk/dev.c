@@ -62,6 +62,7 @@ struct blk_request {
 	uint32_t segments;
 	uint64_t bytes;  /* of data */
 	uint8_t *status; /* in guest memory */
+	const struct dirty_log *log;
 };
 
 /* What this generation holds and nobody inherits as it is. */
@@ -116,25 +117,50 @@ static bool blk_limited(const struct blk_config *cfg)
 
 /* Guest memory, by parts. */
 
-/* Copies up to len bytes between buf and the front of segments, and takes them off these: what is
- * left of the segments is what comes after.  Returns the bytes copied. */
-static uint32_t segments_copy(struct virtq_segment *seg, uint32_t segments, uint8_t *buf,
-			      uint32_t len, bool to_guest)
+/* Takes the first piece off the segments up to `end`, *n bytes, at most len: what is left of them is what
+ * comes after.  NULL: nothing is.  *seg goes on from one call to the next. */
+static uint8_t *segments_next(struct virtq_segment **seg, const struct virtq_segment *end,
+			      uint32_t len, uint32_t *n)
 {
-	uint32_t done = 0;
+	for (; *seg < end && len; (*seg)++) {
+		struct virtq_segment *s = *seg;
+		uint8_t *data = s->data;
 
-	for (uint32_t i = 0; i < segments && done < len; i++) {
-		uint32_t n = seg[i].len < len - done ? seg[i].len : len - done;
-
-		if (!n)
+		if (!s->len)
 			continue;
-		if (to_guest)
-			memcpy(seg[i].data, buf + done, n);
-		else
-			memcpy(buf + done, seg[i].data, n);
-		seg[i].data += n;
-		seg[i].len -= n;
-		done += n;
+		*n = s->len < len ? s->len : len;
+		s->data += *n;
+		s->len -= *n;
+		return data;
+	}
+	return NULL;
+}
+
+/* Copies up to len bytes from the front of segments to buf, and takes them off these.  Returns the
+ * bytes copied. */
+static uint32_t segments_take(struct virtq_segment *seg, uint32_t segments, void *buf, uint32_t len)
+{
+	const struct virtq_segment *end = seg + segments;
+	const uint8_t *data;
+	uint32_t done, n;
+
+	for (done = 0; (data = segments_next(&seg, end, len - done, &n)) != NULL; done += n)
+		memcpy((uint8_t *)buf + done, data, n);
+	return done;
+}
+
+/* The same from buf to a request's data. */
+static uint32_t data_give(const struct blk_request *req, const uint8_t *buf, uint32_t len)
+{
+	struct virtq_segment *seg = req->seg;
+	const struct virtq_segment *end = seg + req->segments;
+	uint32_t done, n;
+	uint8_t *data;
+
+	for (done = 0; (data = segments_next(&seg, end, len - done, &n)) != NULL; done += n) {
+		dirty_mark(req->log, data, n);
+		memcpy(data, buf + done, n);
+		dirty_mark(req->log, data, n);
 	}
 	return done;
 }
@@ -205,12 +231,16 @@ static uint32_t image_io(const struct dev *dev, bool write, uint8_t *buf, uint32
 
 static uint32_t image_direct(const struct dev *dev, const struct blk_request *req, bool write)
 {
+	const struct dirty_log *log = write ? NULL : req->log;
 	uint64_t off = req->header.sector * BLK_SECTOR;
 	uint32_t done = 0;
 
 	for (uint32_t i = 0; i < req->segments; i++) {
-		uint32_t n = image_io(dev, write, req->seg[i].data, req->seg[i].len, off + done);
+		uint32_t n;
 
+		dirty_mark(log, req->seg[i].data, req->seg[i].len);
+		n = image_io(dev, write, req->seg[i].data, req->seg[i].len, off + done);
+		dirty_mark(log, req->seg[i].data, req->seg[i].len);
 		done += n;
 		if (n != req->seg[i].len)
 			break;
@@ -229,10 +259,10 @@ static uint32_t image_bounced(const struct dev *dev, const struct blk_request *r
 		uint32_t n;
 
 		if (write)
-			segments_copy(req->seg, req->segments, bounce, part, false);
+			segments_take(req->seg, req->segments, bounce, part);
 		n = image_io(dev, write, bounce, part, off + done);
 		if (!write)
-			segments_copy(req->seg, req->segments, bounce, n, true);
+			data_give(req, bounce, n);
 		done += n;
 		if (n != part)
 			break;
@@ -310,8 +340,8 @@ static int blk_parse(struct virtq *q, struct virtq_chain *chain, struct blk_requ
 
 	if (chain->read_bytes < sizeof(req->header) || !chain->write_bytes)
 		return virtq_break(q, RING_ERROR_SHORT);
-	segments_copy(chain->seg, chain->readable, (uint8_t *)&req->header, sizeof(req->header),
-		      false);
+	req->log = q->log;
+	segments_take(chain->seg, chain->readable, &req->header, sizeof(req->header));
 	req->status = segments_last(writable, writables);
 	if (req->header.type == BLK_T_IN || req->header.type == BLK_T_GET_ID) {
 		req->seg = writable;
@@ -323,8 +353,7 @@ static int blk_parse(struct virtq *q, struct virtq_chain *chain, struct blk_requ
 		req->bytes = chain->read_bytes - sizeof(req->header);
 	}
 	if (blk_has_range(req))
-		segments_copy(req->seg, req->segments, (uint8_t *)&req->range, sizeof(req->range),
-			      false);
+		segments_take(req->seg, req->segments, &req->range, sizeof(req->range));
 	return 0;
 }
 
@@ -385,7 +414,7 @@ static enum blk_status blk_flush(const struct dev *dev)
 /* Carries out what was judged OK.  *done: bytes written to guest memory. */
 static enum blk_status blk_carry_out(const struct dev *dev, struct blk_request *req, uint32_t *done)
 {
-	char id[BLK_ID_BYTES];
+	uint8_t id[BLK_ID_BYTES];
 	uint32_t ignored;
 
 	switch (req->header.type) {
@@ -397,7 +426,7 @@ static enum blk_status blk_carry_out(const struct dev *dev, struct blk_request *
 		return blk_flush(dev);
 	case BLK_T_GET_ID:
 		memcpy(id, blk_config(dev)->id, sizeof(id));
-		*done = segments_copy(req->seg, req->segments, (uint8_t *)id, sizeof(id), true);
+		*done = data_give(req, id, sizeof(id));
 		return BLK_S_OK;
 	default: /* fallocate of nothing is EINVAL, and nothing is what was asked for */
 		if (!req->range.sectors)
@@ -443,6 +472,16 @@ static bool blk_admit(struct dev *dev, uint64_t bytes)
 	return true;
 }
 
+static enum serve_result blk_answer(struct virtq *q, uint16_t head, const struct blk_request *req,
+				    enum blk_status status, uint32_t done)
+{
+	dirty_mark(req->log, req->status, 1);
+	*req->status = (uint8_t)status;
+	dirty_mark(req->log, req->status, 1);
+	virtq_push(q, head, done + 1);
+	return SERVE_DONE;
+}
+
 static enum serve_result blk_serve(struct dev *dev, struct virtq *q)
 {
 	struct virtq_chain chain __attribute__((uninitialized)); /* 4 KiB: peek fills what counts */
@@ -461,9 +500,7 @@ static enum serve_result blk_serve(struct dev *dev, struct virtq *q)
 		return SERVE_BLOCKED;
 	if (status == BLK_S_OK)
 		status = blk_carry_out(dev, &req, &done);
-	*req.status = (uint8_t)status;
-	virtq_push(q, chain.head, done + 1);
-	return SERVE_DONE;
+	return blk_answer(q, chain.head, &req, status, done);
 }
 
 static enum serve_result blk_refuse(struct dev *dev, struct virtq *q)
@@ -477,9 +514,7 @@ static enum serve_result blk_refuse(struct dev *dev, struct virtq *q)
 		return SERVE_IDLE;
 	if (got < 0 || blk_parse(q, &chain, &req))
 		return SERVE_BROKEN;
-	*req.status = BLK_S_IOERR;
-	virtq_push(q, chain.head, 1);
-	return SERVE_DONE;
+	return blk_answer(q, chain.head, &req, BLK_S_IOERR, 0);
 }
 
 /* Life. */

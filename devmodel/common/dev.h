@@ -11,6 +11,8 @@
  *   PARK    quiesce(), records written, waits in read(control) for ever
  *
  * Nothing allocates, nothing blocks but the backend calls of the kind's policy and dev_ask().
+ *
+ * Whatever a kind writes to guest memory it marks in q->log, before and after (dirty.h).
  */
 #ifndef MAYFLY_DEVMODEL_COMMON_DEV_H
 #define MAYFLY_DEVMODEL_COMMON_DEV_H
@@ -78,6 +80,7 @@ struct dev_ops {
 struct dev {
 	const struct dev_ops *ops;
 	const struct launch_record *launch;
+	struct dirty_log log; /* by way of each queue's q->log */
 	struct state_page *page;
 	struct loop *loop; /* run.c's */
 	int ended;         /* with SERVE_ENDED: what dev_run() is to return */

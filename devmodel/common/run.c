@@ -125,6 +125,7 @@ static int run_queues(struct loop *loop)
 	for (uint32_t i = 0; i < l->queues; i++) {
 		struct virtq *q = &dev->queues[i];
 
+		q->log = dirty_open(&dev->log, l);
 		q->number = l->queue_index[i];
 		q->fd_kick = l->fd_kick + (int)i;
 		q->fd_call = l->fd_call + (int)i;

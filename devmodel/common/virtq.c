@@ -16,6 +16,8 @@
  *             sides.
  *   arm       avail_event or the used flags are stored, then a full barrier, and only then
  *             avail->idx is read again: the same race, seen from the other end.
+ *
+ * What is written to the used ring is marked in the dirty log, before and after (dirty.h).
  */
 #include "devmodel/common/virtq.h"
 
@@ -42,9 +44,26 @@ static inline uint16_t used_event(const struct virtq *q)
 	return RING_READ(q->avail->ring[q->size]);
 }
 
+/* `bytes` of the used ring from `at` on. */
+static inline void used_mark(const struct virtq *q, const void *at, uint64_t bytes)
+{
+	dirty_mark_gpa(q->log, q->used_gpa + ((uintptr_t)at - (uintptr_t)q->used), bytes);
+}
+
 static inline void avail_event_write(const struct virtq *q, uint16_t idx)
 {
-	RING_WRITE(*(uint16_t *)&q->used->ring[q->size], idx);
+	void *event = &q->used->ring[q->size];
+
+	used_mark(q, event, sizeof(idx));
+	RING_WRITE(*(uint16_t *)event, idx);
+	used_mark(q, event, sizeof(idx));
+}
+
+static inline void used_flags_write(const struct virtq *q, uint16_t flags)
+{
+	used_mark(q, q->used, sizeof(*q->used));
+	RING_WRITE(q->used->flags, flags);
+	used_mark(q, q->used, sizeof(*q->used));
 }
 
 /* One descriptor, read once.  An indirect table may be unaligned, so it is a copy; the empty asm
@@ -91,6 +110,7 @@ int virtq_init(struct virtq *q, const struct mem_map *map, const struct ctl_queu
 	q->desc = ring_part(map, cfg->desc_gpa, 16, virtq_desc_bytes(size));
 	q->avail = ring_part(map, cfg->avail_gpa, 2, virtq_avail_bytes(size));
 	q->used = ring_part(map, cfg->used_gpa, 4, virtq_used_bytes(size));
+	q->used_gpa = cfg->used_gpa;
 	if (!q->desc || !q->avail || !q->used)
 		return virtq_break(q, RING_ERROR_ADDRESS);
 	q->size = size;
@@ -103,8 +123,11 @@ int virtq_activate(struct virtq *q)
 		return -EINVAL;
 	if (!q->size)
 		return 0;
-	/* A dead predecessor may have left either of them saying "no kicks, please". */
-	RING_WRITE(q->used->flags, 0);
+	/* What a dead predecessor published nobody does again, though it may have died before the second
+	 * mark. */
+	used_mark(q, q->used, virtq_used_bytes(q->size));
+	/* It may have left either of them saying "no kicks, please". */
+	used_flags_write(q, 0);
 	avail_event_write(q, q->next);
 	full_barrier();
 	q->limit = avail_idx(q);
@@ -223,14 +246,22 @@ static bool driver_waits(const struct virtq *q)
 	return !(RING_READ(q->avail->flags) & VIRTQ_AVAIL_F_NO_INTERRUPT);
 }
 
+static inline void push_mark(const struct virtq *q, const struct virtq_used_elem *elem)
+{
+	used_mark(q, elem, sizeof(*elem));
+	used_mark(q, q->used, sizeof(*q->used));
+}
+
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
 {
 	struct virtq_used_elem *elem = &q->used->ring[q->next & (q->size - 1)];
 
+	push_mark(q, elem);
 	RING_WRITE(elem->id, (uint32_t)head);
 	RING_WRITE(elem->len, written);
 	q->next++;
 	__atomic_store_n(&q->used->idx, q->next, __ATOMIC_RELEASE);
+	push_mark(q, elem);
 	full_barrier();
 	if (driver_waits(q))
 		virtq_signal(q);
@@ -243,7 +274,7 @@ int virtq_arm(struct virtq *q)
 	if (q->event_idx)
 		avail_event_write(q, q->next);
 	else
-		RING_WRITE(q->used->flags, 0);
+		used_flags_write(q, 0);
 	full_barrier();
 	return avail_idx(q) != q->next;
 }
@@ -252,5 +283,5 @@ void virtq_disarm(struct virtq *q)
 {
 	/* With EVENT_IDX there is nothing to say: avail_event stands at an index already passed. */
 	if (q->size && !q->error && !q->event_idx)
-		RING_WRITE(q->used->flags, VIRTQ_USED_F_NO_NOTIFY);
+		used_flags_write(q, VIRTQ_USED_F_NO_NOTIFY);
 }

@@ -16,6 +16,7 @@
 #include "devmodel/abi/gpa.h"
 #include "devmodel/abi/message.h"
 #include "devmodel/abi/virtio.h"
+#include "devmodel/common/dirty.h"
 
 /* Segments of one chain after walking: 126 data segments, header, status, and room for drivers that
  * split more finely. A longer chain is RING_ERROR_LOOP. */
@@ -47,7 +48,10 @@ struct virtq {
 	uint32_t refuse; /* requests to refuse, or CTL_REFUSE_ALL; counted by the main loop */
 	bool event_idx;
 	bool indirect;
-	uint16_t number; /* device-wide queue number; this and the descriptors: the caller's */
+	uint64_t used_gpa;
+	const struct dirty_log
+		*log;    /* of what is written here; this and what follows: the caller's */
+	uint16_t number; /* device-wide queue number */
 	int fd_kick;
 	int fd_call;
 	enum ring_error error;
@@ -57,7 +61,7 @@ struct virtq {
 int virtq_break(struct virtq *q, enum ring_error error);
 
 /* Resolves the ring addresses. Returns 0, or -EINVAL with q->error set. A queue of size 0 is left
- * disabled and is no error: it never has a request. number, fd_kick and fd_call are left alone. */
+ * disabled and is no error: it never has a request. log, number, fd_kick and fd_call are left alone. */
 int virtq_init(struct virtq *q, const struct mem_map *map, const struct ctl_queue *cfg,
 	       uint64_t features);
 

@@ -25,14 +25,18 @@ static struct console_data *console_data(struct dev *dev)
 	return (struct console_data *)dev->state[STATE_DATA].bytes;
 }
 
-static long stream_read(const struct dev *dev, void *buf, uint32_t len)
+/* Into guest memory. */
+static long stream_read(const struct dev *dev, const struct virtq *q,
+			const struct virtq_segment *seg)
 {
+	const uint32_t len = seg->len < CONSOLE_INPUT_MAX ? seg->len : CONSOLE_INPUT_MAX;
 	long n;
 
+	dirty_mark(q->log, seg->data, len);
 	do
-		n = sys_read(dev->launch->fd_backend + STREAM_INPUT, buf,
-			     len < CONSOLE_INPUT_MAX ? len : CONSOLE_INPUT_MAX);
+		n = sys_read(dev->launch->fd_backend + STREAM_INPUT, seg->data, len);
 	while (n == -EINTR);
+	dirty_mark(q->log, seg->data, len);
 	return n;
 }
 
@@ -54,7 +58,7 @@ static enum serve_result console_input(struct dev *dev, struct virtq *q)
 		return SERVE_BROKEN;
 	for (i = chain.readable; chain.seg[i].len == 0;)
 		i++;
-	n = stream_read(dev, chain.seg[i].data, chain.seg[i].len);
+	n = stream_read(dev, q, &chain.seg[i]);
 	/* At the end of the stream there is nothing to wait for: poll would return at once, for ever. */
 	dev->want[STREAM_INPUT] = n == -EAGAIN;
 	if (n <= 0)

@@ -25,13 +25,20 @@ static void mem_take(const struct virtq_segment *seg, struct mem_req *req)
 	}
 }
 
-static void mem_give(const struct virtq_segment *seg, const struct mem_resp *resp)
+static void mem_give(const struct dirty_log *log, const struct virtq_segment *seg,
+		     const struct mem_resp *resp)
 {
 	const uint8_t *in = (const uint8_t *)resp;
+	uint32_t left = sizeof(*resp);
 
-	for (uint32_t done = 0; done < sizeof(*resp); seg++) {
-		for (uint32_t k = 0; k < seg->len && done < sizeof(*resp); k++)
-			seg->data[k] = in[done++];
+	for (; left != 0; seg++) {
+		const uint32_t n = seg->len < left ? seg->len : left;
+
+		dirty_mark(log, seg->data, n);
+		for (uint32_t k = 0; k < n; k++)
+			seg->data[k] = *in++;
+		dirty_mark(log, seg->data, n);
+		left -= n;
 	}
 }
 
@@ -57,7 +64,7 @@ static enum serve_result mem_finish(struct dev *dev, struct virtq *q,
 		    &answer) != 0)
 		return SERVE_ENDED;
 	resp = mem_answer_parse(answer);
-	mem_give(chain->seg + chain->readable, &resp);
+	mem_give(q->log, chain->seg + chain->readable, &resp);
 	virtq_push(q, chain->head, sizeof(resp));
 	return SERVE_DONE;
 }

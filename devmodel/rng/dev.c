@@ -45,9 +45,11 @@ static bool rng_has_timer(const struct dev *dev)
 }
 
 /* Fills up to `want` bytes of the segments; stops where the source does. Returns what was got. */
-static uint32_t rng_fill(const struct dev *dev, const struct virtq_segment *seg, uint32_t segments,
-			 uint32_t want)
+static uint32_t rng_fill(const struct dev *dev, const struct virtq *q,
+			 const struct virtq_chain *chain, uint32_t want)
 {
+	const struct virtq_segment *seg = chain->seg + chain->readable;
+	const uint32_t segments = (uint32_t)chain->segments - chain->readable;
 	uint32_t done = 0;
 
 	for (uint32_t i = 0; i < segments && done < want; i++) {
@@ -56,9 +58,11 @@ static uint32_t rng_fill(const struct dev *dev, const struct virtq_segment *seg,
 
 		if (!len)
 			continue;
+		dirty_mark(q->log, seg[i].data, len);
 		do
 			n = sys_read(dev->launch->fd_backend, seg[i].data, len);
 		while (n == -EINTR);
+		dirty_mark(q->log, seg[i].data, len);
 		if (n > 0)
 			done += (uint32_t)n;
 		if (n != (long)len)
@@ -99,8 +103,7 @@ static enum serve_result rng_serve(struct dev *dev, struct virtq *q)
 	wait = rng_wait(dev, want);
 	if (wait)
 		return rng_block(dev, wait);
-	got = rng_fill(dev, chain.seg + chain.readable, (uint32_t)chain.segments - chain.readable,
-		       want);
+	got = rng_fill(dev, q, &chain, want);
 	if (!got)
 		return rng_block(dev, RNG_RETRY_NS);
 	rate_take(rng_limit(dev), rng_bucket(dev), got);

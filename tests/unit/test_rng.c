@@ -18,6 +18,7 @@
 
 #include "devmodel/rng/state.h"
 #include "snapshot/codec.h"
+#include "tests/unit/dirty.h"
 #include "tests/unit/ring.h"
 
 #define BUFFER_GPA (RING_DATA_GPA + 0x1000)
@@ -312,6 +313,35 @@ static void test_limit_waits(void **state)
 	assert_int_equal(answered(), 8);
 }
 
+/* What a source gives, and what it was asked for and did not give: marked before and after. */
+static void test_logged(void **state)
+{
+	const struct ring_part parts[] = {
+		{ BUFFER_GPA + 4000, 100, RING_W },
+		{ 0, 0, RING_W },
+		{ RING_B_GPA, 10, RING_W },
+		{ BUFFER_GPA + 0x8000, 10, RING_W },
+	};
+	struct dirty_log log;
+
+	(void)state;
+	device_on_pipe();
+	device_start();
+	dirty_open_log(&ring, &launch, &log, q);
+	for (int watch = DIRTY_FETCH; watch >= DIRTY_LOOK; watch--) {
+		give(105);
+		ring_post(&ring, parts, 4);
+		memset(buffer(4000), MARK, 100);
+		memset(ring_at(&ring, RING_B_GPA, 10), MARK, 10);
+		dirty_begin((enum dirty_watch)watch);
+		assert_int_equal(dev_program.serve(&dev, q), SERVE_DONE);
+		dirty_end();
+		assert_int_equal(answered(), 105);
+	}
+	assert_int_equal(dirty_marked(), 2 + 1 + 1); /* the third got nothing, and was not tried */
+	dirty_close_log();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -323,6 +353,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_init, teardown),
 		cmocka_unit_test_teardown(test_limit, teardown),
 		cmocka_unit_test_teardown(test_limit_waits, teardown),
+		cmocka_unit_test_teardown(test_logged, teardown),
 	};
 
 	return cmocka_run_group_tests_name("rng", tests, NULL, NULL);

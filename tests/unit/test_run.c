@@ -5,6 +5,7 @@
  * place.  Where it matters when something happens, the device is one made up here, whose hook looks
  * around; else it is blk.
  */
+#include "tests/unit/dirty.h"
 #include "tests/unit/hosted.h"
 
 #include <errno.h>
@@ -491,6 +492,57 @@ static void test_breaks_later(void **state)
 	expect_report(REPORT_PONG, 3, 0); /* told once */
 }
 
+/* ---- the dirty log ---- */
+
+/* The launch record has one: all queues mark in it, from the first pass to the end, with requests on the
+ * way and while they ask for kicks. */
+static void life_logged(enum dirty_watch watch_for, bool event_idx)
+{
+	struct dirty_log room;
+	struct virtq none;
+
+	dirty_open_log(&rings[0], &launch, &room, &none);
+	for (uint32_t i = 0; i < QUEUES; i++) {
+		rings[i].features |= event_idx ? 1ull << VIRTIO_F_RING_EVENT_IDX : 0;
+		queue_stale(i, (uint16_t)(3 * i));
+		request(i);
+	}
+	dirty_begin(watch_for);
+	start();
+	activate();
+	expect_report(REPORT_ACTIVATED, 0, QUEUES);
+	for (uint32_t i = 0; i < QUEUES; i++)
+		kick(i); /* it says that it needs none, and asks for more */
+	tell_type(CTL_PING, 0);
+	expect_report(REPORT_PONG, 0, 0);
+	tell_type(CTL_QUIESCE, NONCE);
+	assert_int_equal(hear().type, REPORT_PARKED);
+	dirty_end();
+	for (uint32_t i = 0; i < QUEUES && watch_for == DIRTY_LOOK; i++) {
+		assert_true(dirty_is_marked(rings[i].cfg.used_gpa));
+		assert_true(dirty_is_marked(RING_DATA_GPA + i * QUEUE_SPACE));
+	}
+	dirty_close_log();
+}
+
+static void test_logged(void **state)
+{
+	(void)state;
+	life_logged(DIRTY_LOOK, false);
+}
+
+static void test_logged_fetched(void **state)
+{
+	(void)state;
+	life_logged(DIRTY_FETCH, false);
+}
+
+static void test_logged_event_idx(void **state)
+{
+	(void)state;
+	life_logged(DIRTY_FETCH, true);
+}
+
 int main(void)
 {
 #define RUN_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -511,6 +563,9 @@ int main(void)
 		RUN_TEST(test_broken_ring),
 		RUN_TEST(test_broken_address),
 		RUN_TEST(test_breaks_later),
+		RUN_TEST(test_logged),
+		RUN_TEST(test_logged_fetched),
+		RUN_TEST(test_logged_event_idx),
 	};
 
 	return cmocka_run_group_tests_name("run", tests, NULL, NULL);
