@@ -11,6 +11,7 @@
 #define MAYFLY_CORE_BOX_BOX_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -276,6 +277,13 @@ int device_answer_question(struct device *dev, const struct device_question *que
 			   uint32_t value);
 /* Sends POLL to the active generation, if one serves (devmodel/abi/message.h). */
 void device_poll(struct device *dev);
+
+/* What the last handoff carried, for this device elsewhere or at another time: records, each in its envelope
+ * (snapshot/envelope.h), which name no device.  A clean start carried none.  0; -ENOSPC: room is too small. */
+int device_save(struct device *dev, void *out, size_t room, size_t *bytes);
+/* Such records become what the next planned replacement carries, whatever its predecessor leaves.  0; -EBADMSG:
+ * damaged; -EINVAL: not of this kind or of as many lanes; nothing was changed then. */
+int device_load(struct device *dev, const void *in, size_t bytes);
 
 void device_status(struct device *dev, struct device_status *status);
 

@@ -347,6 +347,7 @@ static void device_do_succeed(struct device *dev)
 	p->carried = p->planned && parked;
 	for (uint32_t i = 0; i < dev->active->lanes && p->carried; i++)
 		record_take(dev, &dev->active->boxes[i]);
+	dev->loaded = false;
 	generation_retire(dev, &dev->previous);
 	reg_detach(dev);
 	dev->previous = dev->active;

@@ -245,7 +245,8 @@ struct device {
 
 	struct reg_port port;
 	struct passage passage;
-	struct record *records;          /* lanes x STATE_CLASSES, of the passage if it carries */
+	struct record *records; /* lanes x STATE_CLASSES, of the passage if it carries .. */
+	bool loaded; /* .. or from elsewhere (device_load()): the next planned one carries them */
 	struct replace_request *waiting; /* planned, not begun */
 	uint64_t deaths[DEVICE_DEATHS_MAX +
 			1]; /* times of the last, a ring; one is beyond any budget */
@@ -490,8 +491,8 @@ bool reg_worked(struct device *dev);
 uint32_t reg_shadow(struct device *dev, uint8_t *shadow);
 
 /* record.c */
-/* Copies what the passage hands on of a box that parked and is fenced; its state page must still be
- * there. */
+/* Copies what the passage hands on of a box that parked and is fenced, whose state page must still be there;
+ * or, where records were loaded, makes these its own. */
 void record_take(struct device *dev, const struct box *box);
 /* For ACTIVATE: writes to out (STATE_CLASSES * STATE_RECORD_MAX bytes) what this box is to start
  * from, the length of each class to bytes; returns their sum. */

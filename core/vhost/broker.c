@@ -100,12 +100,12 @@ static int flush(struct broker *b, const char **why)
 	if (b->saved)
 		frontend_forget(&b->before);
 	b->saved = b->unsettled = false;
+	publish(b); /* whoever is answered may ask */
 	for (uint32_t i = 0; i < b->owed_count && ret == 0; i++) {
 		*why = "it does not read its answers";
 		ret = acknowledge(b, &b->owed[i], well);
 	}
 	b->owed_count = 0;
-	publish(b);
 	return ret;
 }
 
@@ -389,7 +389,7 @@ static int describe(struct broker *b, const struct device_spec *spec)
 }
 
 int broker_create(struct broker *b, const struct service_spec *spec, int listener, char *why,
-		   size_t room)
+		  size_t room)
 {
 	struct service_spec with = *spec;
 	int ret;
@@ -460,7 +460,7 @@ void broker_destroy(struct broker *b)
 }
 
 int broker_configure(struct broker *b, int image, uint64_t fsize, const union dev_config *config,
-		      const char **why)
+		     const char **why)
 {
 	struct broker_job job = { .backend = image, .fsize = fsize, .config = *config, .why = "" };
 	int ret = -EBUSY;

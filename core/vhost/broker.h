@@ -62,9 +62,8 @@ struct broker {
 	bool unsettled; /* messages came that are not in force */
 	bool orphaned;  /* its front-end is gone and the device still has something of it */
 	uint64_t log_due_ns;
-	uint64_t transfer_due_ns;
-	int transfer; /* what SET_DEVICE_STATE_FD gave to load from, owned; -1: none */
-	bool transfer_failed;
+	int transfer;       /* what SET_DEVICE_STATE_FD gave to load from, owned; -1: none */
+	int transfer_error; /* of the last that was saved */
 
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t done;
@@ -75,7 +74,7 @@ struct broker {
 /* The device, sealed and waiting; nobody is heard yet.  spec->wake is filled in; the listening socket is taken over,
  * whatever comes of it.  0, or -errno with one line in why. */
 int broker_create(struct broker *b, const struct service_spec *spec, int listener, char *why,
-		   size_t room);
+		  size_t room);
 /* Front-ends are heard from here on. 0 or -errno. */
 int broker_start(struct broker *b);
 /* The device drains, its front-end sees the end.  Waits for at most deadline_ms for requests that are in
@@ -87,7 +86,7 @@ void broker_destroy(struct broker *b);
 /* The image is another, or of another size: the device has it when this returns, and the front-end was told.  0;
  * -EBUSY: the device is ending, or another such change goes on; -errno, with *why. */
 int broker_configure(struct broker *b, int image, uint64_t fsize, const union dev_config *config,
-		      const char **why);
+		     const char **why);
 void broker_status(struct broker *b, struct broker_status *status);
 
 #endif
