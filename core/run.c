@@ -353,7 +353,8 @@ static int prepare(struct run *run)
 static int begin(struct run *run)
 {
 	struct option_error error = { "" };
-	int ret = api_start(&run->api, run->vmm, run->options.api_socket, &error);
+	int ret = api_start(&run->api, vmm_station(run->vmm), run->vmm, run->options.api_socket,
+			    &error);
 
 	/* Without a kernel the API starts it. */
 	if (ret == 0 && run->options.kernel[0] != '\0')
