@@ -37,11 +37,11 @@ static void answer_failure(struct api_call *call, const struct fault_order *orde
 	switch (ret) {
 	case -EPERM:
 		api_fault(call, MHD_HTTP_FORBIDDEN,
-			  "no faults: the VM was not started with --allow-faults");
+			  "no faults: mayfly was not started with --allow-faults");
 		break;
 	case -ENOTSUP:
 		api_fault(call, MHD_HTTP_CONFLICT,
-			  "fault: %s is for programs that do it themselves: start the VM with "
+			  "fault: %s is for programs that do it themselves: start it with "
 			  "--faulty-programs",
 			  name);
 		break;
