@@ -25,15 +25,6 @@ static const struct config_section *find_section(const char *name)
 
 /* ---- drives ---- */
 
-static struct run_disk *find_disk(struct run_options *o, const char *id)
-{
-	for (uint32_t i = 0; i < o->disk_count; i++) {
-		if (strcmp(o->disks[i].id, id) == 0)
-			return &o->disks[i];
-	}
-	return NULL;
-}
-
 static int drive_check(const struct run_options *o, const struct run_disk *disk, const char *id,
 		       struct option_error *error)
 {
@@ -53,7 +44,7 @@ static int drive_check(const struct run_options *o, const struct run_disk *disk,
 static int drive_store(struct run_options *o, const struct run_disk *disk,
 		       struct option_error *error)
 {
-	struct run_disk *place = find_disk(o, disk->id);
+	struct run_disk *place = run_disk(o, disk->id);
 
 	if (place == NULL && o->disk_count == RUN_DISKS_MAX)
 		return option_fail(error, "drive_id: more than %d drives", RUN_DISKS_MAX);
@@ -84,7 +75,7 @@ static int drive_take(struct run_options *o, const struct config_section *sectio
 		      const json_t *object, const struct run_disk *defaults,
 		      struct option_error *error)
 {
-	const struct run_disk *old = find_disk(o, id);
+	const struct run_disk *old = run_disk(o, id);
 	struct run_disk *disk;
 	int ret;
 
@@ -213,7 +204,7 @@ json_t *config_section(const struct run_options *options, const char *name, cons
 	const void *base = options;
 
 	if (strcmp(name, CONFIG_DRIVES) == 0)
-		base = find_disk((struct run_options *)options, id);
+		base = run_disk((struct run_options *)options, id);
 	return base != NULL ? config_give(&section->table, base) : NULL;
 }
 
@@ -283,7 +274,7 @@ static int load_drive(struct run_options *o, const struct config_section *sectio
 	ret = config_take(&section->table, object, disk, disk, error);
 	if (ret != 0)
 		return ret;
-	if (find_disk(o, id) != NULL) {
+	if (run_disk(o, id) != NULL) {
 		option_fail(error, "drive_id: '%.64s' given twice", id);
 		return CONFIG_NAMED;
 	}
@@ -384,7 +375,7 @@ static int merge_drives(struct run_options *o, const struct run_options *given,
 			struct option_error *error)
 {
 	for (uint32_t i = 0; i < given->disk_count; i++) {
-		struct run_disk *disk = find_disk(o, given->disks[i].id);
+		struct run_disk *disk = run_disk(o, given->disks[i].id);
 
 		if (disk != NULL) {
 			options_overlay(&disk_set, disk, &given->disks[i]);

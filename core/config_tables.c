@@ -382,13 +382,10 @@ static const struct config_table disk_table = TABLE(disk_fields, NULL);
 /* What a device of this id has of its own, and its table; NULL: there is no such device. */
 static void *own_find(struct run_options *o, const char *id, const struct config_table **table)
 {
-	*table = &disk_table;
-	for (uint32_t i = 0; i < o->disk_count; i++) {
-		if (strcmp(o->disks[i].id, id) == 0)
-			return &o->disks[i];
-	}
-	*table = &own_table;
-	return run_own(o, id);
+	struct run_disk *disk = run_disk(o, id);
+
+	*table = disk != NULL ? &disk_table : &own_table;
+	return disk != NULL ? (void *)disk : run_own(o, id);
 }
 
 /* Keyed by id; `*` is every device. */

@@ -78,7 +78,7 @@ const struct confine_rule confine_rules[] = {
 	CALL(sched_yield, ALL),
 	CALL(getrandom, ALL),
 	CALL(restart_syscall, ALL),
-	/* A crash restores the terminal and happens then (core/run.c), a pause signals a vCPU. */
+	/* A crash restores the terminal and happens then (core/process.c), a pause signals a vCPU. */
 	CALL(rt_sigreturn, ALL),
 	CALL(rt_sigaction, ALL),
 	CALL(rt_sigprocmask, ALL),

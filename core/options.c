@@ -373,12 +373,21 @@ bool option_id_reserved(const char *id)
 	return false;
 }
 
-struct run_own *run_own(struct run_options *run, const char *id)
+struct run_disk *run_disk(struct run_options *run, const char *id)
 {
 	for (uint32_t i = 0; i < run->disk_count; i++) {
 		if (strcmp(run->disks[i].id, id) == 0)
-			return &run->disks[i].own;
+			return &run->disks[i];
 	}
+	return NULL;
+}
+
+struct run_own *run_own(struct run_options *run, const char *id)
+{
+	struct run_disk *disk = run_disk(run, id);
+
+	if (disk != NULL)
+		return &disk->own;
 	for (uint32_t i = 0; i < OWN_DEVICE_COUNT; i++) {
 		if (strcmp(own_ids[i], id) == 0)
 			return &run->own[i];

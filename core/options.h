@@ -473,6 +473,8 @@ bool option_id_reserved(const char *id);
  * port to the tty, no console. */
 void run_streams(struct run_options *run);
 
+/* The disk of this id; NULL: none. */
+struct run_disk *run_disk(struct run_options *run, const char *id);
 /* What the device of this id has of its own: a disk, or one of OWN_DEVICES; NULL: neither. */
 struct run_own *run_own(struct run_options *run, const char *id);
 /* What a device goes by: complete; every_ms 0: never; limits as they are. */

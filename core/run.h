@@ -9,7 +9,4 @@
  * configuration error, 3 crashed (with no_reboot).  Call from the main thread, without others. */
 int run_main(const struct run_options *options);
 
-/* run_files.c: confine_files() to those of a VM with these options, complete, and to its device programs. */
-int run_confine_files(const struct run_options *options, const char *programs, const char **what);
-
 #endif

@@ -2,7 +2,7 @@
 /*
  * The life of a VM: started, paused, reset, ended.
  *
- * Locks: `lock` is held by every public function and by the end of the guest, so that a pause of the
+ * Locks: the station's is held by every public function and by the end of the guest, so that a pause of the
  * API and a reset of the guest do not meet.  The supervisor's hooks take none of it (they run while
  * others wait for the supervisor).
  */
@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/box/news.h"
 #include "core/cc.h"
 #include "core/log.h"
 #include "core/ration.h"
@@ -25,29 +24,13 @@
 /* A reset costs the host a generation of each device that served, and a line in the log. */
 static const struct ration reset_ration = { .burst = 5, .period_ns = NS_PER_S };
 
-const char *vmm_state_name(enum vmm_state state)
-{
-	static const char *const names[] = {
-#define STATE_NAME(NAME, name) name,
-		VMM_STATES(STATE_NAME)
-#undef STATE_NAME
-	};
-
-	return names[state];
-}
-
 /* ---- the guest's end ---- */
-
-static void vmm_tell(struct vmm *vmm, const char *state)
-{
-	news_post(vmm->news, &(struct news_event){ .kind = NEWS_MACHINE, .text = state });
-}
 
 static void vmm_finish(struct vmm *vmm, int status)
 {
-	vmm_tell(vmm, "Ended");
+	station_tell(&vmm->station, "Ended");
 	vmm->exit_status = status;
-	loop_stop(vmm->loop);
+	loop_stop(vmm->station.loop);
 }
 
 static int vmm_reboot(struct vmm *vmm, struct option_error *error)
@@ -64,11 +47,11 @@ static void reset_now(struct vmm *vmm)
 	struct option_error error;
 
 	vmm->awaits_reset = false;
-	vmm_tell(vmm, "Reset");
+	station_tell(&vmm->station, "Reset");
 	if (vmm_reboot(vmm, &error) != 0) {
 		log_error("%s", error.text);
 		vmm_finish(vmm, EXIT_FAILURE);
-	} else if (vmm->state == VMM_RUNNING) {
+	} else if (vmm->station.state == STATION_RUNNING) {
 		machine_resume(&vmm->machine);
 	}
 }
@@ -77,9 +60,9 @@ static void reset_fire(struct loop_timer *timer)
 {
 	struct vmm *vmm = container_of(timer, struct vmm, reset_timer);
 
-	pthread_mutex_lock(&vmm->lock);
+	pthread_mutex_lock(&vmm->station.lock);
 	reset_now(vmm);
-	pthread_mutex_unlock(&vmm->lock);
+	pthread_mutex_unlock(&vmm->station.lock);
 }
 
 /* At once, or when it is its turn. */
@@ -93,7 +76,7 @@ static void reset_take(struct vmm *vmm)
 	}
 	vmm->awaits_reset = true;
 	machine_pause(&vmm->machine);
-	loop_arm(vmm->loop, &vmm->reset_timer, at);
+	loop_arm(vmm->station.loop, &vmm->reset_timer, at);
 }
 
 static bool is_crash(enum guest_end end)
@@ -114,7 +97,7 @@ static void vmm_end_locked(struct vmm *vmm)
 		log_info("%s", guest_end_text(end));
 	if (end == GUEST_END_KVM)
 		vmm_finish(vmm, EXIT_FAILURE);
-	else if (end == GUEST_END_POWER_OFF || vmm->options.no_reboot)
+	else if (end == GUEST_END_POWER_OFF || vmm->station.options.no_reboot)
 		vmm_finish(vmm, is_crash(end) ? EXIT_CRASHED : EXIT_SUCCESS);
 	else
 		reset_take(vmm);
@@ -124,10 +107,10 @@ void vmm_end(void *arg)
 {
 	struct vmm *vmm = arg;
 
-	pthread_mutex_lock(&vmm->lock);
+	pthread_mutex_lock(&vmm->station.lock);
 	if (vmm->has_machine)
 		vmm_end_locked(vmm);
-	pthread_mutex_unlock(&vmm->lock);
+	pthread_mutex_unlock(&vmm->station.lock);
 }
 
 /* ---- public ---- */
@@ -137,38 +120,38 @@ int vmm_create(struct vmm **out, const struct run_options *options, struct spawn
 {
 	struct vmm *vmm = calloc(1, sizeof(*vmm));
 
-	if (vmm == NULL || news_create(&vmm->news) != 0) {
+	if (vmm == NULL || station_init(&vmm->station, options, loop, NULL) != 0) {
 		free(vmm);
 		return -ENOMEM;
 	}
-	pthread_mutex_init(&vmm->lock, NULL);
-	vmm->options = *options;
 	vmm->spawner = spawner;
-	vmm->loop = loop;
 	vmm->kernel = vmm->initrd = -1;
 	vmm->reset_timer.fire = reset_fire;
-	seal_host_probe(&vmm->seal);
 	*out = vmm;
 	return 0;
+}
+
+struct station *vmm_station(struct vmm *vmm)
+{
+	return &vmm->station;
 }
 
 void vmm_wind_up(struct vmm *vmm)
 {
 	if (vmm == NULL)
 		return;
-	pthread_mutex_lock(&vmm->lock);
+	pthread_mutex_lock(&vmm->station.lock);
 	memory_end(vmm->memory);
-	pthread_mutex_unlock(&vmm->lock);
+	pthread_mutex_unlock(&vmm->station.lock);
 }
 
 void vmm_destroy(struct vmm *vmm)
 {
 	if (vmm == NULL)
 		return;
-	loop_disarm(vmm->loop, &vmm->reset_timer);
+	loop_disarm(vmm->station.loop, &vmm->reset_timer);
 	vmm_unbuild(vmm);
-	news_destroy(vmm->news);
-	pthread_mutex_destroy(&vmm->lock);
+	station_fini(&vmm->station);
 	free(vmm);
 }
 
@@ -176,8 +159,8 @@ int vmm_start(struct vmm *vmm, struct option_error *error)
 {
 	int ret;
 
-	pthread_mutex_lock(&vmm->lock);
-	if (vmm->state != VMM_NOT_STARTED) {
+	pthread_mutex_lock(&vmm->station.lock);
+	if (vmm->station.state != STATION_NOT_STARTED) {
 		snprintf(error->text, sizeof(error->text), "the VM was started before");
 		ret = -EBUSY;
 	} else {
@@ -186,57 +169,30 @@ int vmm_start(struct vmm *vmm, struct option_error *error)
 			vmm_unbuild(vmm);
 	}
 	if (ret == 0) {
-		vmm->state = VMM_RUNNING;
-		vmm_tell(vmm, vmm_state_name(VMM_RUNNING));
-		loop_post(vmm->loop, vmm_join_loop, vmm);
+		vmm->station.state = STATION_RUNNING;
+		station_tell(&vmm->station, station_state_name(STATION_RUNNING));
+		loop_post(vmm->station.loop, vmm_join_loop, vmm);
 		machine_resume(&vmm->machine);
 	}
-	pthread_mutex_unlock(&vmm->lock);
+	pthread_mutex_unlock(&vmm->station.lock);
 	return ret;
-}
-
-enum vmm_state vmm_state(struct vmm *vmm)
-{
-	pthread_mutex_lock(&vmm->lock);
-	const enum vmm_state state = vmm->state;
-
-	pthread_mutex_unlock(&vmm->lock);
-	return state;
-}
-
-int vmm_configure(struct vmm *vmm, int (*fn)(struct run_options *options, void *arg), void *arg)
-{
-	int ret = -EBUSY;
-
-	pthread_mutex_lock(&vmm->lock);
-	if (vmm->state == VMM_NOT_STARTED)
-		ret = fn(&vmm->options, arg);
-	pthread_mutex_unlock(&vmm->lock);
-	return ret;
-}
-
-void vmm_options(struct vmm *vmm, struct run_options *options)
-{
-	pthread_mutex_lock(&vmm->lock);
-	*options = vmm->options;
-	pthread_mutex_unlock(&vmm->lock);
 }
 
 /* From one state to another, if it is in one of the two. */
-static int vmm_turn(struct vmm *vmm, enum vmm_state from, enum vmm_state to,
+static int vmm_turn(struct vmm *vmm, enum station_state from, enum station_state to,
 		    void (*turn)(struct vmm *))
 {
 	int ret = 0;
 
-	pthread_mutex_lock(&vmm->lock);
-	if (vmm->state == from) {
+	pthread_mutex_lock(&vmm->station.lock);
+	if (vmm->station.state == from) {
 		turn(vmm);
-		vmm->state = to;
-		vmm_tell(vmm, vmm_state_name(to));
-	} else if (vmm->state != to) {
+		vmm->station.state = to;
+		station_tell(&vmm->station, station_state_name(to));
+	} else if (vmm->station.state != to) {
 		ret = -EBUSY;
 	}
-	pthread_mutex_unlock(&vmm->lock);
+	pthread_mutex_unlock(&vmm->station.lock);
 	return ret;
 }
 
@@ -253,87 +209,39 @@ static void turn_off(struct vmm *vmm)
 
 int vmm_pause(struct vmm *vmm)
 {
-	return vmm_turn(vmm, VMM_RUNNING, VMM_PAUSED, turn_off);
+	return vmm_turn(vmm, STATION_RUNNING, STATION_PAUSED, turn_off);
 }
 
 int vmm_resume(struct vmm *vmm)
 {
-	return vmm_turn(vmm, VMM_PAUSED, VMM_RUNNING, turn_on);
+	return vmm_turn(vmm, STATION_PAUSED, STATION_RUNNING, turn_on);
 }
 
 int vmm_power_button(struct vmm *vmm)
 {
 	int ret = -EBUSY;
 
-	pthread_mutex_lock(&vmm->lock);
-	if (vmm->state != VMM_NOT_STARTED)
+	pthread_mutex_lock(&vmm->station.lock);
+	if (vmm->station.state != STATION_NOT_STARTED)
 		ret = acpi_power_button(&vmm->machine.acpi);
-	pthread_mutex_unlock(&vmm->lock);
+	pthread_mutex_unlock(&vmm->station.lock);
 	return ret;
-}
-
-uint32_t vmm_devices(struct vmm *vmm, struct vmm_device_info *infos, uint32_t max)
-{
-	pthread_mutex_lock(&vmm->lock);
-	const uint32_t n = vmm->device_count;
-
-	for (uint32_t i = 0; i < n && i < max; i++) {
-		const struct vmm_device *d = &vmm->devices[i];
-
-		infos[i] = (struct vmm_device_info){ d->id, d->kind, d->dev };
-	}
-	pthread_mutex_unlock(&vmm->lock);
-	return n;
-}
-
-int vmm_find(struct vmm *vmm, const char *id, struct vmm_device_info *info)
-{
-	struct vmm_device_info infos[VMM_DEVICES_MAX];
-	const uint32_t n = vmm_devices(vmm, infos, VMM_DEVICES_MAX);
-
-	for (uint32_t i = 0; i < n; i++) {
-		if (strcmp(infos[i].id, id) == 0) {
-			*info = infos[i];
-			return 0;
-		}
-	}
-	return -ENOENT;
-}
-
-void vmm_seal(struct vmm *vmm, struct seal_host *host)
-{
-	*host = vmm->seal; /* never changes */
 }
 
 struct memory *vmm_memory(struct vmm *vmm)
 {
-	pthread_mutex_lock(&vmm->lock);
-	struct memory *memory = vmm->state != VMM_NOT_STARTED ? vmm->memory : NULL;
+	pthread_mutex_lock(&vmm->station.lock);
+	struct memory *memory = vmm->station.state != STATION_NOT_STARTED ? vmm->memory : NULL;
 
-	pthread_mutex_unlock(&vmm->lock);
+	pthread_mutex_unlock(&vmm->station.lock);
 	return memory;
-}
-
-int vmm_on_main(struct vmm *vmm, void (*fn)(void *arg), void *arg)
-{
-	return loop_ask(vmm->loop, fn, arg) ? 0 : -ECANCELED;
-}
-
-bool vmm_faults_allowed(struct vmm *vmm)
-{
-	return vmm->options.allow_faults; /* never changes */
-}
-
-struct news *vmm_news(struct vmm *vmm)
-{
-	return vmm->news; /* never changes */
 }
 
 int vmm_exit_status(struct vmm *vmm)
 {
-	pthread_mutex_lock(&vmm->lock);
+	pthread_mutex_lock(&vmm->station.lock);
 	const int status = vmm->exit_status;
 
-	pthread_mutex_unlock(&vmm->lock);
+	pthread_mutex_unlock(&vmm->station.lock);
 	return status;
 }

@@ -5,11 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/box/autopsy.h"
-#include "core/box/fault.h"
 #include "core/cc.h"
 #include "core/confine.h"
-#include "core/log.h"
 #include "core/vmm_internal.h"
 
 /* ---- the transport's view of KVM ---- */
@@ -49,8 +46,8 @@ static struct vmm_site vmm_site(struct vmm *vmm)
 		.transport = &vmm->transport,
 		.sup = vmm->sup,
 		.memory = vmm->memory,
-		.loop = vmm->loop,
-		.options = &vmm->options,
+		.loop = vmm->station.loop,
+		.options = &vmm->station.options,
 	};
 }
 
@@ -60,7 +57,7 @@ static void vmm_ended(void *ctx, enum guest_end end)
 	struct vmm *vmm = ctx;
 
 	(void)end; /* machine_end() has the first */
-	loop_post(vmm->loop, vmm_end, vmm);
+	loop_post(vmm->station.loop, vmm_end, vmm);
 }
 
 static int open_file(const char *path, const char *thing, int *fd, struct option_error *error)
@@ -79,31 +76,15 @@ static int open_kernel(struct vmm *vmm, struct option_error *error)
 {
 	int ret;
 
-	if (vmm->options.kernel[0] == '\0') {
+	if (vmm->station.options.kernel[0] == '\0') {
 		snprintf(error->text, sizeof(error->text),
 			 "no kernel: give --kernel or PUT /boot-source");
 		return -EINVAL;
 	}
-	ret = open_file(vmm->options.kernel, "kernel", &vmm->kernel, error);
-	if (ret == 0 && vmm->options.initrd[0] != '\0')
-		ret = open_file(vmm->options.initrd, "initrd", &vmm->initrd, error);
+	ret = open_file(vmm->station.options.kernel, "kernel", &vmm->kernel, error);
+	if (ret == 0 && vmm->station.options.initrd[0] != '\0')
+		ret = open_file(vmm->station.options.initrd, "initrd", &vmm->initrd, error);
 	return ret;
-}
-
-static int check_seal(const struct vmm *vmm, struct option_error *error)
-{
-	const struct run_seal *want = &vmm->options.require_seal;
-	const struct run_seal lacks = {
-		.layers = seal_host_lacks(&vmm->seal, want->layers, want->kernel),
-	};
-	char names[OPTION_SEAL_TEXT_MAX];
-
-	if (lacks.layers == 0)
-		return 0;
-	option_seal_text(&lacks, names);
-	snprintf(error->text, sizeof(error->text),
-		 "--require-seal: not to be had here: %.150s (mayfly doctor says why)", names);
-	return -ENOTSUP;
 }
 
 /* ---- memory ---- */
@@ -142,7 +123,7 @@ static int guest_ask_eject(void *ctx, uint32_t slot)
 
 static int build_memory(struct vmm *vmm, struct option_error *error)
 {
-	const struct run_memory *m = &vmm->options.memory;
+	const struct run_memory *m = &vmm->station.options.memory;
 	const struct memory_site site = {
 		.map = &vmm->machine.memory,
 		.vm = &vmm->machine.vm,
@@ -175,7 +156,7 @@ static void configure_reserves(const struct run_options *o, struct machine_confi
 
 static int build_machine(struct vmm *vmm, struct option_error *error)
 {
-	const struct run_memory *memory = &vmm->options.memory;
+	const struct run_memory *memory = &vmm->station.options.memory;
 	struct machine_config config = {
 		.memory = { .bytes = memory->bytes,
 			    .pages = (enum mem_pages)memory->pages,
@@ -185,14 +166,14 @@ static int build_machine(struct vmm *vmm, struct option_error *error)
 			  .slots = memory->slots,
 			  .nodes = memory->nodes },
 		.dimms = { dimm_ejected, dimm_ost, dimm_forgotten, vmm },
-		.cpus = vmm->options.cpus,
+		.cpus = vmm->station.options.cpus,
 		.ended = vmm_ended,
 		.ctx = vmm,
 	};
 	const char *what = "";
 	int ret;
 
-	configure_reserves(&vmm->options, &config);
+	configure_reserves(&vmm->station.options, &config);
 	ret = machine_create(&vmm->machine, &config, &what);
 
 	if (ret != 0) {
@@ -222,7 +203,7 @@ static struct vmm_device *next_device(struct vmm *vmm)
 static int build_devices(struct vmm *vmm, struct option_error *error)
 {
 	const struct vmm_site site = vmm_site(vmm);
-	const struct run_options *o = &vmm->options;
+	const struct run_options *o = &vmm->station.options;
 	int ret = 0;
 
 	for (uint32_t i = 0; i < o->disk_count && ret == 0; i++)
@@ -246,13 +227,13 @@ void vmm_join_loop(void *arg)
 
 	for (uint32_t i = 0; i < vmm->device_count; i++) {
 		struct vmm_device *d = &vmm->devices[i];
-		const struct run_own s = run_settings_of(&vmm->options, d->id);
+		const struct run_own s = run_settings_of(&vmm->station.options, d->id);
 
-		vmm_device_join_loop(d, vmm->loop, s.every_ms, s.jitter_permille, i,
+		vmm_device_join_loop(d, vmm->station.loop, s.every_ms, s.jitter_permille, i,
 				     vmm->device_count);
 		if (d->kind == DEV_KIND_BALLOON)
-			balloon_poll_start(&d->balloon, vmm->loop, d->dev,
-					   vmm->options.balloon.stats_s);
+			balloon_poll_start(&d->balloon, vmm->station.loop, d->dev,
+					   vmm->station.options.balloon.stats_s);
 	}
 	/* The last of this thread's work that takes more; threads that it was to make are there. */
 	confine_thread(CONFINE_MAIN);
@@ -263,7 +244,8 @@ static int blame(const struct vmm *vmm, int ret, const char *what, struct option
 {
 	const struct {
 		const char *about, *path;
-	} files[] = { { "kernel", vmm->options.kernel }, { "initrd", vmm->options.initrd } };
+	} files[] = { { "kernel", vmm->station.options.kernel },
+		      { "initrd", vmm->station.options.initrd } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		const size_t n = strlen(files[i].about);
@@ -285,7 +267,7 @@ int vmm_power_on(struct vmm *vmm, struct option_error *error)
 					  .initrd = vmm->initrd,
 					  .cmdline = cmdline };
 	const char *what = "cmdline: too long with the root device";
-	int ret = run_cmdline(&vmm->options, cmdline);
+	int ret = run_cmdline(&vmm->station.options, cmdline);
 
 	if (ret == 0)
 		ret = machine_load(&vmm->machine, &boot, &what);
@@ -302,41 +284,37 @@ int vmm_power_on(struct vmm *vmm, struct option_error *error)
 	return 0;
 }
 
-/* A VM that cannot keep them is no worse a VM. */
-static void keep_autopsies(struct vmm *vmm)
+/* From here on others find them. */
+static void show_devices(struct vmm *vmm)
 {
-	const int ret = supervisor_keep_autopsies(vmm->sup, vmm->options.state_dir);
+	for (uint32_t i = 0; i < vmm->device_count; i++) {
+		const struct vmm_device *d = &vmm->devices[i];
 
-	if (ret != 0)
-		log_warn("no autopsies: %s: %s", vmm->options.state_dir, strerror(-ret));
+		station_add(&vmm->station, d->id, d->kind, d->dev);
+	}
 }
 
 int vmm_build(struct vmm *vmm, struct option_error *error)
 {
-	int ret = run_consistent(&vmm->options, error);
+	int ret = run_consistent(&vmm->station.options, error);
 
 	if (ret == 0)
-		ret = check_seal(vmm, error);
+		ret = station_check_seal(&vmm->station, error);
 	if (ret == 0)
 		ret = open_kernel(vmm, error);
 	if (ret == 0)
 		ret = build_machine(vmm, error);
-	if (ret != 0)
-		return ret;
-	ret = supervisor_create(&vmm->sup, vmm->spawner, &vmm->seal, &vmm->machine.memory.epoch);
-	if (ret != 0) {
-		snprintf(error->text, sizeof(error->text), "cannot start the supervisor: %s",
-			 strerror(-ret));
-		return ret;
-	}
-	supervisor_tell(vmm->sup, vmm->news);
-	if (vmm->options.allow_faults)
-		supervisor_allow_faults(vmm->sup, vmm->options.faulty_programs);
-	keep_autopsies(vmm);
-	ret = build_memory(vmm, error);
+	if (ret == 0)
+		ret = station_supervisor(&vmm->station, vmm->spawner, &vmm->machine.memory.epoch,
+					 &vmm->sup, error);
+	if (ret == 0)
+		ret = build_memory(vmm, error);
 	if (ret == 0)
 		ret = build_devices(vmm, error);
-	return ret == 0 ? vmm_power_on(vmm, error) : ret;
+	if (ret != 0)
+		return ret;
+	show_devices(vmm);
+	return vmm_power_on(vmm, error);
 }
 
 /* vCPUs first: they use all else. */
@@ -347,8 +325,12 @@ void vmm_unbuild(struct vmm *vmm)
 	if (vmm->has_machine)
 		machine_pause(&vmm->machine);
 	memory_stop(vmm->memory);
-	while (vmm->device_count > 0)
-		vmm_device_destroy(&vmm->devices[--vmm->device_count], &site);
+	while (vmm->device_count > 0) {
+		struct vmm_device *d = &vmm->devices[--vmm->device_count];
+
+		station_remove(&vmm->station, d->dev);
+		vmm_device_destroy(d, &site);
+	}
 	memory_destroy(vmm->memory); /* until here devices' hooks may speak to it */
 	vmm->memory = NULL;
 	supervisor_destroy(vmm->sup);

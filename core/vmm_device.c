@@ -2,7 +2,6 @@
 #include "core/vmm_device.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -10,11 +9,10 @@
 #include "core/bus/serial.h"
 #include "core/bus/virtio_kinds.h"
 #include "core/cc.h"
+#include "core/device_spec.h"
 #include "core/log.h"
 #include "core/unixsock.h"
-#include "devmodel/abi/policy.h"
 
-#define RNG_SOURCE "/dev/urandom"
 #define STANDBY_MS 10000
 
 /* ---- between supervisor and transport ---- */
@@ -124,35 +122,24 @@ static int make_eventfds(struct vmm_device *d)
 	return 0;
 }
 
-/* What is the same for all kinds. */
-static void spec_begin(struct vmm_device *d, const struct vmm_site *site, const char *id,
-		       enum dev_kind kind, uint32_t queues, struct device_spec *spec)
+/* Whose spec it is; what is this VM's. */
+static void spec_own(struct vmm_device *d, struct device_spec *spec)
 {
-	snprintf(d->id, sizeof(d->id), "%s", id);
-	d->kind = kind;
-	d->queues = queues;
+	snprintf(d->id, sizeof(d->id), "%s", spec->id);
+	d->kind = spec->kind;
+	d->queues = spec->queues;
 	d->hooks = (struct device_hooks){ .reset_done = on_reset_done,
 					  .needs_reset = on_needs_reset,
 					  .replaced = on_replaced };
-	const struct run_own own = run_settings_of(site->options, id);
+	spec->hooks = &d->hooks;
+	spec->ctx = d;
+}
 
-	*spec = (struct device_spec){
-		.kind = kind,
-		.queues = queues,
-		.lanes = 1,
-		.guest_memory = true,
-		.fsize = 0,
-		.death_budget = site->options->death_budget.deaths,
-		.death_window_s = site->options->death_budget.deaths != 0
-					  ? site->options->death_budget.seconds
-					  : 0,
-		.limits = { own.limits.hang_ms, own.limits.storm_ms },
-		.audit_ms = own.limits.audit_ms,
-		.poison_limit = own.limits.poison_limit,
-		.hooks = &d->hooks,
-		.ctx = d,
-	};
-	snprintf(spec->id, sizeof(spec->id), "%s", id);
+static void spec_begin(struct vmm_device *d, const struct vmm_site *site, const char *id,
+		       enum dev_kind kind, uint32_t queues, struct device_spec *spec)
+{
+	device_spec_begin(site->options, id, kind, queues, spec);
+	spec_own(d, spec);
 }
 
 static int spec_end(struct vmm_device *d, const struct vmm_site *site, struct device_spec *spec,
@@ -193,36 +180,12 @@ static int plug(struct vmm_device *d, const struct vmm_site *site, const union d
 int vmm_device_disk(struct vmm_device *d, const struct vmm_site *site, const struct run_disk *disk,
 		    struct option_error *error)
 {
-	const struct image_config image = { disk->path, disk->readonly, disk->direct };
-	const bool flush = disk->cache != DISK_CACHE_UNSAFE;
-	char why[IMAGE_WHY_MAX];
 	struct device_spec spec;
-	int ret;
+	int ret = device_spec_disk(site->options, disk, &d->image, &spec, error);
 
-	spec_begin(d, site, disk->id, DEV_KIND_BLK, disk->queues, &spec);
-	spec.lanes = disk->lanes;
-	ret = image_open(&d->image, &image, why);
-	if (ret != 0) {
-		d->image.fd = -1;
-		snprintf(error->text, sizeof(error->text), "%.*s", (int)sizeof(error->text) - 1,
-			 why);
+	if (ret != 0)
 		return ret;
-	}
-	spec.backends[0] = d->image.fd;
-	spec.backend_count = 1;
-	spec.fsize = d->image.block ? UINT64_MAX : d->image.bytes;
-	spec.policy_when = (flush ? POLICY_IF_FLUSH : 0) |
-			   (disk->readonly ? 0 : POLICY_IF_WRITABLE) |
-			   (disk->bandwidth.size != 0 || disk->ops.size != 0 ? POLICY_IF_TIMER : 0);
-	spec.config.blk = (struct blk_config){
-		.bytes = d->image.bytes,
-		.flags = (flush ? BLK_FLUSH : 0) | (disk->readonly ? BLK_READONLY : 0) |
-			 (disk->direct ? BLK_DIRECT : 0),
-		.align = d->image.align,
-		.bandwidth = disk->bandwidth,
-		.ops = disk->ops,
-	};
-	memcpy(spec.config.blk.id, disk->id, strnlen(disk->id, BLK_ID_BYTES));
+	spec_own(d, &spec);
 	ret = spec_end(d, site, &spec, error);
 	return ret != 0 ? ret : plug(d, site, &spec.config, error);
 }
@@ -230,16 +193,11 @@ int vmm_device_disk(struct vmm_device *d, const struct vmm_site *site, const str
 int vmm_device_rng(struct vmm_device *d, const struct vmm_site *site, struct option_error *error)
 {
 	struct device_spec spec;
-	int ret;
+	int ret = device_spec_rng(site->options, &d->source, &spec, error);
 
-	spec_begin(d, site, "rng", DEV_KIND_RNG, 1, &spec);
-	d->source = open(RNG_SOURCE, O_RDONLY | O_CLOEXEC);
-	if (d->source < 0)
-		return fail(d, -errno, "open " RNG_SOURCE, error);
-	spec.backends[0] = d->source;
-	spec.backend_count = 1;
-	/* It retries on the timer when the source had nothing. */
-	spec.policy_when = POLICY_IF_TIMER;
+	if (ret != 0)
+		return ret;
+	spec_own(d, &spec);
 	ret = spec_end(d, site, &spec, error);
 	return ret != 0 ? ret : plug(d, site, &spec.config, error);
 }

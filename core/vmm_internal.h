@@ -6,22 +6,15 @@
 #ifndef MAYFLY_CORE_VMM_INTERNAL_H
 #define MAYFLY_CORE_VMM_INTERNAL_H
 
-#include <pthread.h>
-
-#include "core/box/host.h"
 #include "core/machine/machine.h"
+#include "core/station.h"
 #include "core/vmm.h"
 #include "core/vmm_device.h"
 #include "hotplug/memory.h"
 
-#define VMM_DEVICES_MAX (RUN_DISKS_MAX + 4 + RUN_NODES_MAX)
-
 struct vmm {
-	pthread_mutex_t lock;
-	struct run_options options;
+	struct station station; /* its lock is the lock of all of this */
 	struct spawner *spawner;
-	struct loop *loop;
-	enum vmm_state state;
 	int exit_status;
 	bool awaits_reset; /* the guest has ended, and it is not its turn yet: no vCPU may run */
 	struct loop_timer reset_timer;
@@ -34,10 +27,8 @@ struct vmm {
 	struct virtio_machine transport;
 	struct supervisor *sup;
 	struct memory *memory;
-	struct news *news;
-	struct seal_host seal;
 	int kernel, initrd;
-	struct vmm_device devices[VMM_DEVICES_MAX];
+	struct vmm_device devices[STATION_DEVICES_MAX];
 	uint32_t device_count;
 };
 

@@ -127,7 +127,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 {
 	struct api *api = arg;
 	struct request *r = *slot;
-	struct api_call call = { .state = &api->state, .vmm = api->state.vmm };
+	struct api_call call = { .state = &api->state,
+				 .station = api->state.station,
+				 .vmm = api->state.vmm };
 
 	(void)version;
 	if (r == NULL) {
@@ -156,7 +158,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **sl
 
 /* ---- the socket ---- */
 
-static struct api *api_make(struct vmm *vmm, const char *path)
+static struct api *api_make(struct station *station, struct vmm *vmm, const char *path)
 {
 	struct api *api = calloc(1, sizeof(*api));
 
@@ -165,7 +167,7 @@ static struct api *api_make(struct vmm *vmm, const char *path)
 	cond_init(&api->answered);
 	pthread_mutex_init(&api->lock, NULL);
 	snprintf(api->path, sizeof(api->path), "%s", path);
-	api->state = (struct api_state){ .vmm = vmm, .log = -1 };
+	api->state = (struct api_state){ .station = station, .vmm = vmm, .log = -1 };
 	return api;
 }
 
@@ -191,7 +193,7 @@ static void *start_daemon(void *arg)
 {
 	struct api *api = arg;
 
-	confine_thread(vmm_faults_allowed(api->state.vmm) ? CONFINE_HAND : CONFINE_API);
+	confine_thread(station_faults_allowed(api->state.station) ? CONFINE_HAND : CONFINE_API);
 	api->daemon =
 		MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
 					 MHD_USE_POLL | MHD_USE_ITC,
@@ -203,9 +205,10 @@ static void *start_daemon(void *arg)
 	return NULL;
 }
 
-int api_start(struct api **out, struct vmm *vmm, const char *path, struct option_error *error)
+int api_start(struct api **out, struct station *station, struct vmm *vmm, const char *path,
+	      struct option_error *error)
 {
-	struct api *api = api_make(vmm, path);
+	struct api *api = api_make(station, vmm, path);
 	pthread_t starter;
 
 	*out = NULL;
@@ -232,7 +235,7 @@ void api_stop(struct api *api)
 	unlink(api->path);
 	/* Who was heard is answered: a guest may have ended before its InstanceStart is.  Who reads the
 	 * events comes to their end. */
-	news_end(vmm_news(api->state.vmm));
+	news_end(station_news(api->state.station));
 	wait_for_answers(api);
 	MHD_stop_daemon(api->daemon);
 	/* The log stays open: there may still be something to say. */

@@ -21,13 +21,13 @@ static json_t *entry_json(const struct autopsy_entry *entry)
 void api_get_autopsies(struct api_call *call)
 {
 	struct autopsy_entry entries[AUTOPSY_FILES_MAX];
-	struct vmm_device_info info;
+	struct station_device device;
 	json_t *list;
 	uint32_t n;
 
-	if (!api_find_device(call, &info))
+	if (!api_find_device(call, &device))
 		return;
-	n = device_autopsies(info.dev, entries);
+	n = device_autopsies(device.dev, entries);
 	list = json_array();
 	for (uint32_t i = 0; i < n; i++)
 		json_array_append_new(list, entry_json(&entries[i]));
@@ -50,20 +50,20 @@ static void answer_document(struct api_call *call, const char *text, size_t byte
 void api_get_autopsy(struct api_call *call)
 {
 	char text[AUTOPSY_BYTES_MAX];
-	struct vmm_device_info info;
+	struct station_device device;
 	char *end = NULL;
 	int ret = -ENOENT;
 
-	if (!api_find_device(call, &info))
+	if (!api_find_device(call, &device))
 		return;
 	errno = 0;
 	const unsigned long long n = strtoull(call->n, &end, 10);
 
 	if (call->n[0] >= '0' && call->n[0] <= '9' && *end == '\0' && errno == 0)
-		ret = device_autopsy(info.dev, n, text);
+		ret = device_autopsy(device.dev, n, text);
 	if (ret >= 0)
 		answer_document(call, text, (size_t)ret);
 	else
 		api_fault(call, MHD_HTTP_NOT_FOUND, "%.64s: no autopsy of that generation of %s",
-			  call->n, info.id);
+			  call->n, device.id);
 }

@@ -82,7 +82,7 @@ void api_get_balloon(struct api_call *call)
 		api_answer(call, NULL);
 		return;
 	}
-	vmm_options(call->vmm, options);
+	station_options(call->station, options);
 	if (run_has_balloon(options))
 		api_answer(call, config_section(options, "balloon", ""));
 	else

@@ -47,7 +47,7 @@ static void configure(struct api_call *call, struct change *change)
 	int ret;
 
 	change->call = call;
-	ret = vmm_configure(call->vmm, change_options, change);
+	ret = station_configure(call->station, change_options, change);
 	if (ret == 0)
 		api_done(call);
 	else
@@ -69,6 +69,60 @@ void api_patch_section(struct api_call *call)
 	struct change patch = { .apply = config_patch };
 
 	configure(call, &patch);
+}
+
+/* ---- drives of a back-end ---- */
+
+/* What can change while a drive is served: where its bytes are.  The id says which it is. */
+static bool can_change(const char *key)
+{
+	return strcmp(key, "drive_id") == 0 || strcmp(key, "path_on_host") == 0;
+}
+
+static int patch_check(const json_t *body, struct option_error *error)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach((json_t *)body, key, value)
+	{
+		if (!json_is_null(value) && !can_change(key))
+			return option_fail(
+				error, "%.64s: cannot be changed while the drive is served", key);
+	}
+	return 0;
+}
+
+static int patch_served(struct api_call *call, struct run_options *copy, struct option_error *error)
+{
+	int ret;
+
+	station_options(call->station, copy);
+	ret = config_patch(copy, call->route->section, call->id, call->body, error);
+	if (ret == 0)
+		ret = patch_check(call->body, error);
+	return ret == 0 ? station_patch_drive(call->station, run_disk(copy, call->id), error) : ret;
+}
+
+/* On the loop's thread, as all that changes what is served. */
+static void patch_drive(struct api_call *call)
+{
+	cleanup_free struct run_options *copy = malloc(sizeof(*copy));
+	struct option_error error = { "out of memory" };
+	const int ret = copy != NULL ? patch_served(call, copy, &error) : -ENOMEM;
+
+	if (ret == 0)
+		api_done(call);
+	else
+		api_fault(call, api_status_of(ret), "%s", error.text);
+}
+
+void api_patch_drive(struct api_call *call)
+{
+	if (call->vmm != NULL)
+		api_patch_section(call);
+	else
+		api_on_main(call, patch_drive);
 }
 
 /* ---- the log ---- */
@@ -116,7 +170,7 @@ void api_get_section(struct api_call *call)
 	json_t *section = NULL;
 
 	if (options != NULL) {
-		vmm_options(call->vmm, options);
+		station_options(call->station, options);
 		section = config_section(options, call->route->section, call->id);
 	}
 	if (options != NULL && section == NULL)
@@ -133,6 +187,6 @@ void api_get_config(struct api_call *call)
 		api_answer(call, NULL);
 		return;
 	}
-	vmm_options(call->vmm, options);
+	station_options(call->station, options);
 	api_answer(call, config_all(options));
 }

@@ -83,21 +83,41 @@ static json_t *replacements_json(const struct device_status *s)
 	return counts;
 }
 
-static json_t *device_json(const struct vmm_device_info *info, const struct seal_host *host)
+/* Of a back-end: bits of features are written as specifications number them. */
+static void add_front_end(json_t *object, struct station *station, const char *id)
+{
+	struct front_end f;
+
+	if (station_describe(station, id, &f) != 0)
+		return;
+	json_object_set_new(
+		object, "front_end",
+		json_pack("{s:b, s:I, s:i, s:I, s:i, s:I, s:o, s:o}", "connected", f.connected,
+			  "connections", (json_int_t)f.connections, "regions", f.regions,
+			  "memory_bytes", (json_int_t)f.memory_bytes, "rings_started",
+			  f.rings_started, "memory_changes", (json_int_t)f.memory_changes,
+			  "features", json_sprintf("0x%llx", (unsigned long long)f.features),
+			  "protocol_features",
+			  json_sprintf("0x%llx", (unsigned long long)f.protocol_features)));
+}
+
+static json_t *device_json(struct station *station, const struct station_device *device)
 {
 	cleanup_free struct device_status *s = malloc(sizeof(*s));
+	struct seal_host host;
 	json_t *object;
 
 	if (s == NULL)
 		return NULL;
-	device_status(info->dev, s);
+	station_seal(station, &host);
+	device_status(device->dev, s);
 	object = json_pack(
 		"{s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:f, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:s, "
 		"s:I}",
-		"id", info->id, "kind", dev_kind_name(info->kind), "state", s->state, "generation",
-		(json_int_t)s->generation, "epoch", s->epoch, "pid", s->pid, "standby_pid",
-		s->standby_pid, "age_s", (double)s->age_ns / 1e9, "seal", seal_json(host),
-		"replacements", replacements_json(s), "switch_us",
+		"id", device->id, "kind", dev_kind_name(device->kind), "state", s->state,
+		"generation", (json_int_t)s->generation, "epoch", s->epoch, "pid", s->pid,
+		"standby_pid", s->standby_pid, "age_s", (double)s->age_ns / 1e9, "seal",
+		seal_json(&host), "replacements", replacements_json(s), "switch_us",
 		percentiles(s->switch_us, s->samples, true),
 		/* A recovery drains nothing and counts as 0. */
 		"drain_us", percentiles(s->drain_us, s->samples, false), "poisoned",
@@ -106,6 +126,8 @@ static json_t *device_json(const struct vmm_device_info *info, const struct seal
 		(json_int_t)s->faults);
 	if (object != NULL && s->broken != NULL)
 		json_object_set_new(object, "broken", json_string(s->broken));
+	if (object != NULL)
+		add_front_end(object, station, device->id);
 	return object;
 }
 
@@ -113,38 +135,35 @@ static json_t *device_json(const struct vmm_device_info *info, const struct seal
 
 void api_get_devices(struct api_call *call)
 {
-	struct vmm_device_info infos[API_DEVICES_MAX];
-	const uint32_t n = vmm_devices(call->vmm, infos, API_DEVICES_MAX);
-	struct seal_host host;
+	struct station_device devices[STATION_DEVICES_MAX];
+	const uint32_t n = station_devices(call->station, devices, STATION_DEVICES_MAX);
 	json_t *list = json_array();
 
-	vmm_seal(call->vmm, &host);
-	CHECK(n <= API_DEVICES_MAX);
+	CHECK(n <= STATION_DEVICES_MAX);
 	for (uint32_t i = 0; i < n; i++)
-		json_array_append_new(list, device_json(&infos[i], &host));
+		json_array_append_new(list, device_json(call->station, &devices[i]));
 	api_answer(call, list);
 }
 
-bool api_find_device(struct api_call *call, struct vmm_device_info *info)
+bool api_find_device(struct api_call *call, struct station_device *device)
 {
-	const bool found = vmm_find(call->vmm, call->id, info) == 0;
+	const bool found = station_find(call->station, call->id, device) == 0;
 
 	if (!found)
 		api_fault(call, MHD_HTTP_NOT_FOUND, "%.64s: no device of that id%s", call->id,
-			  vmm_state(call->vmm) == VMM_NOT_STARTED ? " (the VM was not started)"
-								  : "");
+			  station_state(call->station) == STATION_NOT_STARTED
+				  ? " (the VM was not started)"
+				  : "");
 	return found;
 }
 
 void api_get_device(struct api_call *call)
 {
-	struct vmm_device_info info;
-	struct seal_host host;
+	struct station_device device;
 
-	if (!api_find_device(call, &info))
+	if (!api_find_device(call, &device))
 		return;
-	vmm_seal(call->vmm, &host);
-	api_answer(call, device_json(&info, &host));
+	api_answer(call, device_json(call->station, &device));
 }
 
 void api_add_replacement(json_t *object, const struct replacement *r)
@@ -162,20 +181,20 @@ void api_add_replacement(json_t *object, const struct replacement *r)
 
 void api_replace_device(struct api_call *call)
 {
-	struct vmm_device_info info;
+	struct station_device device;
 	struct replacement r;
 	int ret;
 
-	if (!api_find_device(call, &info))
+	if (!api_find_device(call, &device))
 		return;
-	ret = device_replace(info.dev, REPLACE_OPERATOR, true, &r);
+	ret = device_replace(device.dev, REPLACE_OPERATOR, true, &r);
 	if (ret == 0) {
-		json_t *object = json_pack("{s:s}", "id", info.id);
+		json_t *object = json_pack("{s:s}", "id", device.id);
 
 		api_add_replacement(object, &r);
 		api_answer(call, object);
 	} else {
-		api_fault(call, api_status_of(ret), "%s: cannot be replaced now: %s", info.id,
+		api_fault(call, api_status_of(ret), "%s: cannot be replaced now: %s", device.id,
 			  ret == -ECANCELED ? "a reset or a break came first, or it was given up"
 			  : ret == -EBUSY   ? "it is broken, quarantined or being replaced"
 					    : strerror(-ret));
@@ -184,12 +203,12 @@ void api_replace_device(struct api_call *call)
 
 void api_revive_device(struct api_call *call)
 {
-	struct vmm_device_info info;
+	struct station_device device;
 
-	if (!api_find_device(call, &info))
+	if (!api_find_device(call, &device))
 		return;
-	if (device_revive(info.dev) == 0)
+	if (device_revive(device.dev) == 0)
 		api_done(call);
 	else
-		api_fault(call, MHD_HTTP_CONFLICT, "%s: it is not quarantined", info.id);
+		api_fault(call, MHD_HTTP_CONFLICT, "%s: it is not quarantined", device.id);
 }

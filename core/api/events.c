@@ -138,7 +138,8 @@ static void on_over(void *arg)
 void api_get_events(struct api_call *call)
 {
 	struct stream *s = calloc(1, sizeof(*s));
-	const int ret = s != NULL ? news_subscribe(vmm_news(call->vmm), &s->reader) : -ENOMEM;
+	const int ret =
+		s != NULL ? news_subscribe(station_news(call->station), &s->reader) : -ENOMEM;
 
 	if (ret == 0) {
 		call->status = MHD_HTTP_OK;

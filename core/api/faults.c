@@ -37,11 +37,11 @@ static void answer_failure(struct api_call *call, const struct fault_order *orde
 	switch (ret) {
 	case -EPERM:
 		api_fault(call, MHD_HTTP_FORBIDDEN,
-			  "no faults: the VM was not started with --allow-faults");
+			  "no faults: mayfly was not started with --allow-faults");
 		break;
 	case -ENOTSUP:
 		api_fault(call, MHD_HTTP_CONFLICT,
-			  "fault: %s is for programs that do it themselves: start the VM with "
+			  "fault: %s is for programs that do it themselves: start it with "
 			  "--faulty-programs",
 			  name);
 		break;
@@ -64,26 +64,26 @@ void api_inject_fault(struct api_call *call)
 {
 	const struct fault_order defaults = { 0 };
 	struct fault_order order = defaults;
-	struct vmm_device_info info;
+	struct station_device device;
 	struct option_error error;
 	uint64_t generation = 0;
 	int ret;
 
-	if (!vmm_faults_allowed(call->vmm)) {
+	if (!station_faults_allowed(call->station)) {
 		answer_failure(call, &order, -EPERM);
 		return;
 	}
-	if (!api_find_device(call, &info))
+	if (!api_find_device(call, &device))
 		return;
 	if (config_take(&table, call->body, &order, &defaults, &error) != 0) {
 		api_fault(call, MHD_HTTP_BAD_REQUEST, "%s", error.text);
 		return;
 	}
-	ret = device_fault(info.dev, &order, &generation);
+	ret = device_fault(device.dev, &order, &generation);
 	if (ret != 0)
 		answer_failure(call, &order, ret);
 	else
-		api_answer(call, json_pack("{s:s, s:s, s:I}", "id", info.id, "fault",
+		api_answer(call, json_pack("{s:s, s:s, s:I}", "id", device.id, "fault",
 					   fault_names[order.fault], "generation",
 					   (json_int_t)generation));
 }

@@ -43,7 +43,7 @@ static int find_configured(const struct api_call *call, struct reserve_status *s
 
 	if (o == NULL)
 		return -ENOMEM;
-	vmm_options(call->vmm, o);
+	station_options(call->station, o);
 	for (uint32_t i = 0; i < o->hotplug_count; i++) {
 		const struct run_hotplug *h = &o->hotplug[i];
 		char id[OPTION_ID_MAX + 1];

@@ -5,8 +5,8 @@
  *
  *   api.c        the socket and libmicrohttpd: bytes in, bytes out
  *   routes.c     the table, and which line of it a request is for
- *   vm.c         the machine: state, actions, version
- *   configure.c  what is to be started: core/config.h over HTTP
+ *   vm.c         the machine, or the back-end: state, actions, version
+ *   configure.c  what is to be started: core/config.h over HTTP; drives of a back-end
  *   devices.c    devices, replacement
  *   autopsies.c  what is kept of the fenced
  *   balloon.c    the balloon
@@ -21,23 +21,24 @@
 #include <jansson.h>
 
 #include "core/options.h"
+#include "core/station.h"
 #include "core/vmm.h"
 
 struct MHD_Connection;
 struct MHD_Response;
 struct stream;
 
-#define API_DEVICES_MAX (RUN_DISKS_MAX + 4 + RUN_NODES_MAX)
-
 /* What requests share. */
 struct api_state {
-	struct vmm *vmm;
-	int log; /* opened by PUT /logger; -1: not yet */
+	struct station *station;
+	struct vmm *vmm; /* whose station it is; NULL: a back-end's */
+	int log;         /* opened by PUT /logger; -1: not yet */
 };
 
 struct api_call {
 	struct api_state *state;
-	struct vmm *vmm;
+	struct station *station;
+	struct vmm *vmm; /* NULL: a back-end, which gets to see no route of API_VM */
 	const struct api_route *route;
 	char id[OPTION_ID_MAX + 1]; /* what stands for {id}; not checked, may name nothing */
 	char n[OPTION_ID_MAX + 1];  /* likewise for {n} */
@@ -54,10 +55,14 @@ typedef void api_handler(struct api_call *call);
 
 enum api_body { API_BODY_NONE, API_BODY_OBJECT };
 
+/* Who has a route: a VM only, or a back-end, too. */
+enum api_whose { API_VM, API_BOTH };
+
 struct api_route {
 	const char *method;
 	const char *path; /* at most one {id} and one {n} */
 	enum api_body body;
+	enum api_whose whose;
 	api_handler *handler;
 	const char *section; /* of the configuration (core/config.h); or NULL */
 };
@@ -85,7 +90,7 @@ const char *api_only_string(struct api_call *call, const char *key);
 void api_on_main(struct api_call *call, api_handler *handler);
 
 /* The device that the path names; else answers 404. */
-bool api_find_device(struct api_call *call, struct vmm_device_info *info);
+bool api_find_device(struct api_call *call, struct station_device *device);
 
 /* Adds what GET /events and POST /devices/{id}/replace say of a replacement. */
 void api_add_replacement(json_t *object, const struct replacement *r);
@@ -103,9 +108,10 @@ api_handler api_get_balloon, api_patch_balloon;
 api_handler api_get_balloon_statistics, api_patch_balloon_statistics;
 api_handler api_get_memory, api_post_dimm, api_delete_dimm;
 api_handler api_patch_hotplug, api_get_hotplug;
-api_handler api_put_section, api_patch_section, api_get_section, api_put_logger, api_get_config;
+api_handler api_put_section, api_patch_section, api_get_section, api_patch_drive;
+api_handler api_put_logger, api_get_config;
 
-/* Prometheus text, malloc()ed; NULL: out of memory. */
-char *metrics_text(struct vmm *vmm);
+/* Prometheus text, malloc()ed; NULL: out of memory.  vmm NULL: of a back-end. */
+char *metrics_text(struct station *station, struct vmm *vmm);
 
 #endif

@@ -59,15 +59,15 @@ static void add_times(json_t *object, const struct memory_change *c)
 	json_decref(times);
 }
 
-static void add_mapping(json_t *list, const struct vmm_device_info *info, uint32_t since_epoch)
+static void add_mapping(json_t *list, const struct station_device *device, uint32_t since_epoch)
 {
 	cleanup_free struct device_status *s = malloc(sizeof(*s));
 
 	if (s == NULL)
 		return;
-	device_status(info->dev, s);
+	device_status(device->dev, s);
 	if (s->maps && s->pid != 0 && s->epoch >= since_epoch)
-		json_array_append_new(list, json_pack("{s:s, s:I, s:i, s:i}", "device", info->id,
+		json_array_append_new(list, json_pack("{s:s, s:I, s:i, s:i}", "device", device->id,
 						      "generation", (json_int_t)s->generation,
 						      "epoch", s->epoch, "pid", s->pid));
 }
@@ -75,13 +75,13 @@ static void add_mapping(json_t *list, const struct vmm_device_info *info, uint32
 /* Those whose processes are of an epoch that has it: it is in the map of all of them. */
 static json_t *mapped_by(const struct api_call *call, uint32_t since_epoch)
 {
-	struct vmm_device_info infos[API_DEVICES_MAX];
-	const uint32_t n = vmm_devices(call->vmm, infos, API_DEVICES_MAX);
+	struct station_device devices[STATION_DEVICES_MAX];
+	const uint32_t n = station_devices(call->station, devices, STATION_DEVICES_MAX);
 	json_t *list = json_array();
 
-	CHECK(n <= API_DEVICES_MAX);
+	CHECK(n <= STATION_DEVICES_MAX);
 	for (uint32_t i = 0; i < n; i++)
-		add_mapping(list, &infos[i], since_epoch);
+		add_mapping(list, &devices[i], since_epoch);
 	return list;
 }
 
@@ -210,7 +210,7 @@ static json_t *config_json(const struct api_call *call)
 
 	if (o == NULL)
 		return NULL;
-	vmm_options(call->vmm, o);
+	station_options(call->station, o);
 	return json_pack("{s:i, s:I, s:I, s:i, s:i, s:[], s:[]}", "epoch", 0, "boot_mib",
 			 IN_MIB(o->memory.bytes), "max_mib",
 			 IN_MIB(o->memory.max_bytes != 0 ? o->memory.max_bytes : o->memory.bytes),
@@ -235,8 +235,8 @@ static unsigned int status_of(int ret)
 /* Devices and memory share one name space (API). */
 static bool id_is_taken(struct api_call *call, const char *id)
 {
-	struct vmm_device_info info;
-	const bool taken = strcmp(id, "boot") == 0 || vmm_find(call->vmm, id, &info) == 0;
+	struct station_device device;
+	const bool taken = strcmp(id, "boot") == 0 || station_find(call->station, id, &device) == 0;
 
 	if (taken)
 		api_fault(call, MHD_HTTP_BAD_REQUEST, "id: %s is there already", id);

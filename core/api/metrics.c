@@ -17,8 +17,9 @@
 struct metrics {
 	FILE *out;
 	uint32_t count;
-	struct vmm_device_info infos[API_DEVICES_MAX];
-	struct device_status status[API_DEVICES_MAX];
+	struct station_device devices[STATION_DEVICES_MAX];
+	struct device_status status[STATION_DEVICES_MAX];
+	struct front_end front_ends[STATION_DEVICES_MAX]; /* of a back-end */
 };
 
 static void family(const struct metrics *m, const char *name, const char *type, const char *help)
@@ -50,7 +51,7 @@ static void numbers(const struct metrics *m)
 #define DEVICE_METRIC(name, type, field, help)                                                     \
 	family(m, name, type, help);                                                               \
 	for (uint32_t i = 0; i < m->count; i++)                                                    \
-		fprintf(m->out, name "{device=\"%s\"} %llu\n", m->infos[i].id,                     \
+		fprintf(m->out, name "{device=\"%s\"} %llu\n", m->devices[i].id,                   \
 			(unsigned long long)m->status[i].field);
 	DEVICE_METRICS(DEVICE_METRIC)
 #undef DEVICE_METRIC
@@ -70,7 +71,7 @@ static void replacements(const struct metrics *m)
 			fprintf(m->out,
 				"mayfly_replacements_total{device=\"%s\",kind=\"%s\",reason=\"%s\"} "
 				"%llu\n",
-				m->infos[i].id,
+				m->devices[i].id,
 				passage_names[replace_reason_planned((enum replace_reason)r)
 						      ? PASSAGE_HANDOFF
 						      : PASSAGE_RECOVERY],
@@ -91,7 +92,8 @@ static void deaths(const struct metrics *m)
 			if (n != 0 || !replace_reason_planned((enum replace_reason)r))
 				fprintf(m->out,
 					"mayfly_deaths_total{device=\"%s\",reason=\"%s\"} %llu\n",
-					m->infos[i].id, replace_reason_name((enum replace_reason)r),
+					m->devices[i].id,
+					replace_reason_name((enum replace_reason)r),
 					(unsigned long long)n);
 		}
 	}
@@ -127,14 +129,14 @@ static void times(const struct metrics *m)
 	for (uint32_t i = 0; i < m->count; i++) {
 		for (uint32_t p = 0; p < PASSAGE_COUNT; p++) {
 			snprintf(labels, sizeof(labels), "device=\"%s\",kind=\"%s\"",
-				 m->infos[i].id, passage_names[p]);
+				 m->devices[i].id, passage_names[p]);
 			histogram(m, "mayfly_switch_seconds", labels, &m->status[i].switches[p]);
 		}
 	}
 	family(m, "mayfly_drain_seconds", "histogram",
 	       "Handoffs: old generation told to park, to parked.");
 	for (uint32_t i = 0; i < m->count; i++) {
-		snprintf(labels, sizeof(labels), "device=\"%s\"", m->infos[i].id);
+		snprintf(labels, sizeof(labels), "device=\"%s\"", m->devices[i].id);
 		histogram(m, "mayfly_drain_seconds", labels, &m->status[i].drains);
 	}
 }
@@ -199,24 +201,59 @@ static void hotplug(const struct metrics *m, struct memory *memory)
 	}
 }
 
-static void write_all(struct metrics *m, struct vmm *vmm)
+/* One number a device whose front-end is known. */
+#define FRONT_END_METRICS(X)                                                                       \
+	X("mayfly_front_end_connected", "gauge", connected, "1: a front-end is connected.")        \
+	X("mayfly_front_end_connections_total", "counter", connections,                            \
+	  "Connections of front-ends.")                                                            \
+	X("mayfly_memory_changes_total", "counter", memory_changes,                                \
+	  "Changes of the guest memory that a front-end shares.")
+
+static void front_ends(const struct metrics *m)
 {
-	m->count = vmm_devices(vmm, m->infos, API_DEVICES_MAX);
-	CHECK(m->count <= API_DEVICES_MAX);
-	for (uint32_t i = 0; i < m->count; i++)
-		device_status(m->infos[i].dev, &m->status[i]);
-	family(m, "mayfly_epoch", "gauge", "The epoch of guest memory; 0: the VM was not started.");
-	fprintf(m->out, "mayfly_epoch %u\n",
-		vmm_memory(vmm) != NULL ? memory_epoch(vmm_memory(vmm)) : 0);
+#define FRONT_END_METRIC(name, type, field, help)                                                  \
+	family(m, name, type, help);                                                               \
+	for (uint32_t i = 0; i < m->count; i++)                                                    \
+		fprintf(m->out, name "{device=\"%s\"} %llu\n", m->devices[i].id,                   \
+			(unsigned long long)m->front_ends[i].field);
+	FRONT_END_METRICS(FRONT_END_METRIC)
+#undef FRONT_END_METRIC
+}
+
+static void ask_devices(struct metrics *m, struct station *station)
+{
+	m->count = station_devices(station, m->devices, STATION_DEVICES_MAX);
+	CHECK(m->count <= STATION_DEVICES_MAX);
+	for (uint32_t i = 0; i < m->count; i++) {
+		device_status(m->devices[i].dev, &m->status[i]);
+		if (station_describe(station, m->devices[i].id, &m->front_ends[i]) != 0)
+			m->front_ends[i] = (struct front_end){ 0 };
+	}
+}
+
+/* What devices have in common is of both. */
+static void write_all(struct metrics *m, struct station *station, struct vmm *vmm)
+{
+	struct memory *memory = vmm != NULL ? vmm_memory(vmm) : NULL;
+
+	ask_devices(m, station);
+	if (vmm != NULL)
+		number(m, "mayfly_epoch", "gauge",
+		       "The epoch of guest memory; 0: the VM was not started.",
+		       memory != NULL ? memory_epoch(memory) : 0);
 	replacements(m);
 	deaths(m);
 	times(m);
 	numbers(m);
+	if (vmm == NULL) {
+		front_ends(m);
+		return;
+	}
 	balloon(m, vmm);
-	hotplug(m, vmm_memory(vmm));
+	hotplug(m, memory);
 }
 
-char *metrics_text(struct vmm *vmm)
+char *metrics_text(struct station *station, struct vmm *vmm)
 {
 	struct metrics *m = calloc(1, sizeof(*m));
 	char *text = NULL;
@@ -227,7 +264,7 @@ char *metrics_text(struct vmm *vmm)
 		return NULL;
 	m->out = open_memstream(&text, &bytes);
 	if (m->out != NULL) {
-		write_all(m, vmm);
+		write_all(m, station, vmm);
 		whole = fclose(m->out) == 0;
 	}
 	free(m);
@@ -239,7 +276,7 @@ char *metrics_text(struct vmm *vmm)
 
 void api_get_metrics(struct api_call *call)
 {
-	call->text = metrics_text(call->vmm);
+	call->text = metrics_text(call->station, call->vmm);
 	call->type = "text/plain; version=0.0.4";
 	call->status = call->text != NULL ? MHD_HTTP_OK : MHD_HTTP_INTERNAL_SERVER_ERROR;
 }

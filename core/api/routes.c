@@ -14,44 +14,44 @@
 
 /* clang-format off */
 const struct api_route api_routes[] = {
-	{ "GET",   "/",                     API_BODY_NONE,   api_get_root, NULL },
-	{ "GET",   "/version",              API_BODY_NONE,   api_get_version, NULL },
-	{ "GET",   "/vm/config",            API_BODY_NONE,   api_get_config, NULL },
-	{ "PATCH", "/vm",                   API_BODY_OBJECT, api_patch_vm, NULL },
-	{ "PUT",   "/actions",              API_BODY_OBJECT, api_put_actions, NULL },
-	{ "PUT",   "/boot-source",          API_BODY_OBJECT, api_put_section, "boot-source" },
-	{ "PUT",   "/machine-config",       API_BODY_OBJECT, api_put_section, "machine-config" },
-	{ "PATCH", "/machine-config",       API_BODY_OBJECT, api_patch_section, "machine-config" },
-	{ "GET",   "/machine-config",       API_BODY_NONE,   api_get_section, "machine-config" },
-	{ "PUT",   "/drives/{id}",          API_BODY_OBJECT, api_put_section, "drives" },
-	{ "PATCH", "/drives/{id}",          API_BODY_OBJECT, api_patch_section, "drives" },
-	{ "GET",   "/drives/{id}",          API_BODY_NONE,   api_get_section, "drives" },
-	{ "PUT",   "/entropy",              API_BODY_OBJECT, api_put_section, "entropy" },
-	{ "PUT",   "/balloon",              API_BODY_OBJECT, api_put_section, "balloon" },
-	{ "PATCH", "/balloon",              API_BODY_OBJECT, api_patch_balloon, NULL },
-	{ "GET",   "/balloon",              API_BODY_NONE,   api_get_balloon, NULL },
-	{ "GET",   "/balloon/statistics",   API_BODY_NONE,   api_get_balloon_statistics, NULL },
-	{ "PATCH", "/balloon/statistics",   API_BODY_OBJECT, api_patch_balloon_statistics, NULL },
-	{ "PUT",   "/serial",               API_BODY_OBJECT, api_put_section, "serial" },
-	{ "PUT",   "/logger",               API_BODY_OBJECT, api_put_logger, "logger" },
-	{ "PUT",   "/metrics",              API_BODY_OBJECT, api_put_section, "metrics" },
-	{ "GET",   "/metrics",              API_BODY_NONE,   api_get_metrics, NULL },
-	{ "GET",   "/devices",              API_BODY_NONE,   api_get_devices, NULL },
-	{ "GET",   "/devices/{id}",         API_BODY_NONE,   api_get_device, NULL },
-	{ "POST",  "/devices/{id}/replace", API_BODY_NONE,   api_replace_device, NULL },
-	{ "POST",  "/devices/{id}/revive",  API_BODY_NONE,   api_revive_device, NULL },
-	{ "POST",  "/devices/{id}/faults",  API_BODY_OBJECT, api_inject_fault, NULL },
-	{ "GET",   "/devices/{id}/autopsies", API_BODY_NONE, api_get_autopsies, NULL },
-	{ "GET",   "/devices/{id}/autopsies/{n}", API_BODY_NONE, api_get_autopsy, NULL },
-	{ "GET",   "/memory",               API_BODY_NONE,   api_get_memory, NULL },
-	{ "POST",  "/memory/dimms",         API_BODY_OBJECT, api_post_dimm, NULL },
-	{ "DELETE", "/memory/dimms/{id}",   API_BODY_NONE,   api_delete_dimm, NULL },
-	{ "PUT",   "/hotplug/memory",       API_BODY_OBJECT, api_put_section, "memory-hotplug" },
-	{ "PATCH", "/hotplug/memory",       API_BODY_OBJECT, api_patch_hotplug, NULL },
-	{ "GET",   "/hotplug/memory",       API_BODY_NONE,   api_get_hotplug, NULL },
-	{ "PATCH", "/hotplug/memory/{id}",  API_BODY_OBJECT, api_patch_hotplug, NULL },
-	{ "GET",   "/hotplug/memory/{id}",  API_BODY_NONE,   api_get_hotplug, NULL },
-	{ "GET",   "/events",               API_BODY_NONE,   api_get_events, NULL },
+	{ "GET",   "/",                     API_BODY_NONE,   API_BOTH, api_get_root, NULL },
+	{ "GET",   "/version",              API_BODY_NONE,   API_BOTH, api_get_version, NULL },
+	{ "GET",   "/vm/config",            API_BODY_NONE,   API_BOTH, api_get_config, NULL },
+	{ "PATCH", "/vm",                   API_BODY_OBJECT, API_VM, api_patch_vm, NULL },
+	{ "PUT",   "/actions",              API_BODY_OBJECT, API_VM, api_put_actions, NULL },
+	{ "PUT",   "/boot-source",          API_BODY_OBJECT, API_VM, api_put_section, "boot-source" },
+	{ "PUT",   "/machine-config",       API_BODY_OBJECT, API_VM, api_put_section, "machine-config" },
+	{ "PATCH", "/machine-config",       API_BODY_OBJECT, API_VM, api_patch_section, "machine-config" },
+	{ "GET",   "/machine-config",       API_BODY_NONE,   API_VM, api_get_section, "machine-config" },
+	{ "PUT",   "/drives/{id}",          API_BODY_OBJECT, API_VM, api_put_section, "drives" },
+	{ "PATCH", "/drives/{id}",          API_BODY_OBJECT, API_BOTH, api_patch_drive, "drives" },
+	{ "GET",   "/drives/{id}",          API_BODY_NONE,   API_BOTH, api_get_section, "drives" },
+	{ "PUT",   "/entropy",              API_BODY_OBJECT, API_VM, api_put_section, "entropy" },
+	{ "PUT",   "/balloon",              API_BODY_OBJECT, API_VM, api_put_section, "balloon" },
+	{ "PATCH", "/balloon",              API_BODY_OBJECT, API_VM, api_patch_balloon, NULL },
+	{ "GET",   "/balloon",              API_BODY_NONE,   API_VM, api_get_balloon, NULL },
+	{ "GET",   "/balloon/statistics",   API_BODY_NONE,   API_VM, api_get_balloon_statistics, NULL },
+	{ "PATCH", "/balloon/statistics",   API_BODY_OBJECT, API_VM, api_patch_balloon_statistics, NULL },
+	{ "PUT",   "/serial",               API_BODY_OBJECT, API_VM, api_put_section, "serial" },
+	{ "PUT",   "/logger",               API_BODY_OBJECT, API_VM, api_put_logger, "logger" },
+	{ "PUT",   "/metrics",              API_BODY_OBJECT, API_VM, api_put_section, "metrics" },
+	{ "GET",   "/metrics",              API_BODY_NONE,   API_BOTH, api_get_metrics, NULL },
+	{ "GET",   "/devices",              API_BODY_NONE,   API_BOTH, api_get_devices, NULL },
+	{ "GET",   "/devices/{id}",         API_BODY_NONE,   API_BOTH, api_get_device, NULL },
+	{ "POST",  "/devices/{id}/replace", API_BODY_NONE,   API_BOTH, api_replace_device, NULL },
+	{ "POST",  "/devices/{id}/revive",  API_BODY_NONE,   API_BOTH, api_revive_device, NULL },
+	{ "POST",  "/devices/{id}/faults",  API_BODY_OBJECT, API_BOTH, api_inject_fault, NULL },
+	{ "GET",   "/devices/{id}/autopsies", API_BODY_NONE,   API_BOTH, api_get_autopsies, NULL },
+	{ "GET",   "/devices/{id}/autopsies/{n}", API_BODY_NONE,   API_BOTH, api_get_autopsy, NULL },
+	{ "GET",   "/memory",               API_BODY_NONE,   API_VM, api_get_memory, NULL },
+	{ "POST",  "/memory/dimms",         API_BODY_OBJECT, API_VM, api_post_dimm, NULL },
+	{ "DELETE", "/memory/dimms/{id}",   API_BODY_NONE,   API_VM, api_delete_dimm, NULL },
+	{ "PUT",   "/hotplug/memory",       API_BODY_OBJECT, API_VM, api_put_section, "memory-hotplug" },
+	{ "PATCH", "/hotplug/memory",       API_BODY_OBJECT, API_VM, api_patch_hotplug, NULL },
+	{ "GET",   "/hotplug/memory",       API_BODY_NONE,   API_VM, api_get_hotplug, NULL },
+	{ "PATCH", "/hotplug/memory/{id}",  API_BODY_OBJECT, API_VM, api_patch_hotplug, NULL },
+	{ "GET",   "/hotplug/memory/{id}",  API_BODY_NONE,   API_VM, api_get_hotplug, NULL },
+	{ "GET",   "/events",               API_BODY_NONE,   API_BOTH, api_get_events, NULL },
 };
 /* clang-format on */
 const size_t api_route_count = ARRAY_SIZE(api_routes);
@@ -116,8 +116,9 @@ void api_on_main(struct api_call *call, api_handler *handler)
 {
 	struct main_call c = { call, handler };
 
-	if (vmm_on_main(call->vmm, run_handler, &c) != 0)
-		api_fault(call, MHD_HTTP_CONFLICT, "the VM is ending");
+	if (station_on_main(call->station, run_handler, &c) != 0)
+		api_fault(call, MHD_HTTP_CONFLICT, "%s is ending",
+			  call->vmm != NULL ? "the VM" : "the back-end");
 }
 
 unsigned int api_status_of(int ret)
@@ -187,6 +188,17 @@ static bool path_unsupported(const char *path)
 	return false;
 }
 
+static bool route_is_ours(struct api_call *call, const struct api_route *route, const char *path)
+{
+	const bool ours = call->vmm != NULL || route->whose == API_BOTH;
+
+	if (!ours)
+		api_fault(call, MHD_HTTP_BAD_REQUEST,
+			  "%s %.100s: this is a vhost-user back-end, which has no such thing",
+			  route->method, path);
+	return ours;
+}
+
 static const struct api_route *find_route(struct api_call *call, const char *method,
 					  const char *path)
 {
@@ -199,7 +211,7 @@ static const struct api_route *find_route(struct api_call *call, const char *met
 			continue;
 		if (strcmp(route->method, method) == 0) {
 			call->allow[0] = '\0';
-			return route;
+			return route_is_ours(call, route, path) ? route : NULL;
 		}
 		n += (size_t)snprintf(call->allow + n, sizeof(call->allow) - n, "%s%s",
 				      n != 0 ? ", " : "", route->method);

@@ -17,9 +17,9 @@ void api_get_root(struct api_call *call)
 		api_answer(call, NULL);
 		return;
 	}
-	vmm_options(call->vmm, options);
+	station_options(call->station, options);
 	api_answer(call, json_pack("{s:s, s:s, s:s, s:s}", "id", options->id, "state",
-				   vmm_state_name(vmm_state(call->vmm)), "vmm_version",
+				   station_state_name(station_state(call->station)), "vmm_version",
 				   MAYFLY_VERSION, "app_name", "mayfly"));
 }
 
@@ -98,11 +98,11 @@ static int append(const char *path, const char *text)
 static void action_flush_metrics(struct api_call *call)
 {
 	struct run_options *options = malloc(sizeof(*options));
-	char *text = metrics_text(call->vmm);
+	char *text = metrics_text(call->station, call->vmm);
 	int ret = -ENOMEM;
 
 	if (options != NULL && text != NULL) {
-		vmm_options(call->vmm, options);
+		station_options(call->station, options);
 		ret = options->metrics_path[0] != '\0' ? append(options->metrics_path, text) : 0;
 	}
 	if (ret == 0)

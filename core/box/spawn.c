@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -289,25 +290,49 @@ static int spawner_fork(struct spawner *s, const char *program_dir, const struct
 	return ret;
 }
 
+static int spawners_make(struct spawner *s, struct namespaces *ns, uint32_t count,
+			 const char *program_dir, const struct spawner_before *before,
+			 const char **what)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < count && ret == 0; i++)
+		ret = namespaces_make(&ns[i], s[i].user_ns, what);
+	if (ret == 0 && before != NULL)
+		ret = before->fn(before->ctx, what);
+	for (uint32_t i = 0; i < count && ret == 0; i++) {
+		ret = spawner_fork(&s[i], program_dir, &ns[i], what);
+		/* At once: those of many would reach up to where a spawner has its own descriptors. */
+		namespaces_free(&ns[i]);
+	}
+	return ret;
+}
+
+int spawners_start(struct spawner *s, uint32_t count, const char *program_dir,
+		   const struct spawner_before *before, const char **what)
+{
+	cleanup_free struct namespaces *ns = calloc(count, sizeof(*ns));
+	int ret = spawner_raise_nofile();
+
+	*what = "start the spawner";
+	for (uint32_t i = 0; i < count; i++)
+		s[i] = (struct spawner){ .socket = -1, .pidfd = -1, .user_ns = geteuid() != 0 };
+	if (ns == NULL)
+		return -ENOMEM;
+	if (ret == 0)
+		ret = spawners_make(s, ns, count, program_dir, before, what);
+	for (uint32_t i = 0; i < count; i++) {
+		namespaces_free(&ns[i]);
+		if (ret != 0)
+			spawner_stop(&s[i]);
+	}
+	return ret;
+}
+
 int spawner_start(struct spawner *s, const char *program_dir, const struct spawner_before *before,
 		  const char **what)
 {
-	struct namespaces ns;
-	int ret;
-
-	*s = (struct spawner){ .socket = -1, .pidfd = -1, .user_ns = geteuid() != 0 };
-	*what = "start the spawner";
-	ret = spawner_raise_nofile();
-	if (ret == 0)
-		ret = namespaces_make(&ns, s->user_ns, what);
-	if (ret != 0)
-		return ret;
-	if (before != NULL)
-		ret = before->fn(before->ctx, what);
-	if (ret == 0)
-		ret = spawner_fork(s, program_dir, &ns, what);
-	namespaces_free(&ns);
-	return ret;
+	return spawners_start(s, 1, program_dir, before, what);
 }
 
 int spawner_request(const struct spawner *s, uint64_t cookie, enum dev_kind kind, const int *fds,

@@ -44,6 +44,11 @@ struct spawner_before {
 int spawner_start(struct spawner *spawner, const char *program_dir,
 		  const struct spawner_before *before, const char **what);
 
+/* The same for several, each with namespaces of its own: `before` comes once, when all namespaces are made and
+ * no spawner is. None is left where one fails. */
+int spawners_start(struct spawner *spawners, uint32_t count, const char *program_dir,
+		   const struct spawner_before *before, const char **what);
+
 /* Asks for one device process: descriptors fds[0..n) become its 0..n-1.  0; -EAGAIN when the socket
  * is full; -EPIPE when the spawner is gone.  The descriptors stay the caller's. */
 int spawner_request(const struct spawner *spawner, uint64_t cookie, enum dev_kind kind,

@@ -60,6 +60,8 @@ static void test_routes_are_documented(void **state)
 			fail_msg("%s %s is not in docs/api.yaml", r->method, r->path);
 		assert_int_equal(json_object_get(known, "requestBody") != NULL,
 				 r->body == API_BODY_OBJECT);
+		assert_int_equal(json_is_true(json_object_get(known, "x-back-end")),
+				 r->whose == API_BOTH);
 	}
 	assert_int_equal(n, api_route_count);
 }

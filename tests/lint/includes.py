@@ -29,8 +29,8 @@ LEAVES = ["snapshot/codec.h", "snapshot/envelope.h"]
 BASE = ["core/*.h"]
 LOWER = ["core/box/*", "core/bus/*", "core/machine/*"]
 UPPER = ["core/api/*", "core/vhost/*"]
-TOP = ["core/vmm.h", "core/vmm_device.h", "core/vmm_internal.h", "core/run.h", "core/ctl.h", "core/http.h", "core/config.h",
-       "core/config_fields.h"]
+TOP = ["core/station.h", "core/vmm.h", "core/vmm_device.h", "core/vmm_internal.h", "core/process.h", "core/run.h", "core/ctl.h", "core/http.h", "core/config.h",
+       "core/config_fields.h", "core/device_spec.h"]
 MAY_SEE_TOP = TOP + UPPER + ["core/*.c"]
 IMAGE = ["snapshot/*", "hotplug/*"]
 
