@@ -50,21 +50,12 @@ static void disk_config(const struct run_disk *disk, const struct image *image, 
 	memcpy(config->id, disk->id, strnlen(disk->id, BLK_ID_BYTES));
 }
 
-int device_spec_disk(const struct run_options *options, const struct run_disk *disk,
-		     struct image *image, struct device_spec *spec, struct option_error *error)
+void device_spec_image(const struct run_options *options, const struct run_disk *disk,
+		       const struct image *image, struct device_spec *spec)
 {
-	const struct image_config config = { disk->path, disk->readonly, disk->direct };
 	const bool flush = disk->cache != DISK_CACHE_UNSAFE;
 	const bool limited = disk->bandwidth.size != 0 || disk->ops.size != 0;
-	char why[IMAGE_WHY_MAX];
-	const int ret = image_open(image, &config, why);
 
-	if (ret != 0) {
-		image->fd = -1;
-		snprintf(error->text, sizeof(error->text), "%.*s", (int)sizeof(error->text) - 1,
-			 why);
-		return ret;
-	}
 	device_spec_begin(options, disk->id, DEV_KIND_BLK, disk->queues, spec);
 	spec->lanes = disk->lanes;
 	add_backend(spec, image->fd);
@@ -73,7 +64,22 @@ int device_spec_disk(const struct run_options *options, const struct run_disk *d
 			    (disk->readonly ? 0 : POLICY_IF_WRITABLE) |
 			    (limited ? POLICY_IF_TIMER : 0);
 	disk_config(disk, image, flush, &spec->config.blk);
-	return 0;
+}
+
+int device_spec_disk(const struct run_options *options, const struct run_disk *disk,
+		     struct image *image, struct device_spec *spec, struct option_error *error)
+{
+	const struct image_config config = { disk->path, disk->readonly, disk->direct };
+	char why[IMAGE_WHY_MAX];
+	const int ret = image_open(image, &config, why);
+
+	if (ret == 0) {
+		device_spec_image(options, disk, image, spec);
+		return 0;
+	}
+	image->fd = -1;
+	snprintf(error->text, sizeof(error->text), "%.*s", (int)sizeof(error->text) - 1, why);
+	return ret;
 }
 
 int device_spec_rng(const struct run_options *options, int *source, struct device_spec *spec,

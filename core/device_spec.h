@@ -23,6 +23,10 @@ void device_spec_begin(const struct run_options *options, const char *id, enum d
 int device_spec_disk(const struct run_options *options, const struct run_disk *disk,
 		     struct image *image, struct device_spec *spec, struct option_error *error);
 
+/* The same of an image that is open already. */
+void device_spec_image(const struct run_options *options, const struct run_disk *disk,
+		       const struct image *image, struct device_spec *spec);
+
 /* A whole spec of the entropy device.  *source is the caller's to close, likewise.  0, or -errno of opening
  * it with a line in error; *source is -1 then. */
 int device_spec_rng(const struct run_options *options, int *source, struct device_spec *spec,

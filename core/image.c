@@ -184,6 +184,23 @@ int image_open(struct image *image, const struct image_config *config, char why[
 	return ret;
 }
 
+int image_refresh(struct image *image, const struct image_config *config, char why[IMAGE_WHY_MAX])
+{
+	struct image now = *image;
+	struct stat st;
+	int ret;
+
+	why[0] = '\0';
+	if (fstat(now.fd, &st) != 0)
+		return fail_open(config, errno, why);
+	ret = find_size(&now, config, &st, why);
+	if (ret == 0)
+		ret = find_align(&now, config, &st, why);
+	if (ret == 0)
+		*image = now;
+	return ret;
+}
+
 void image_close(struct image *image)
 {
 	cc_close(&image->fd);

@@ -37,6 +37,10 @@ struct image_config {
  */
 int image_open(struct image *image, const struct image_config *config, char why[IMAGE_WHY_MAX]);
 
+/* Looks again how large it is, after whoever it belongs to has made it larger or smaller.  0, or as
+ * image_open(), the image being what it was. */
+int image_refresh(struct image *image, const struct image_config *config, char why[IMAGE_WHY_MAX]);
+
 /* May be called twice.  The lock stays until the last box that has the descriptor is gone. */
 void image_close(struct image *image);
 

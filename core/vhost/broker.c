@@ -402,10 +402,12 @@ int broker_create(struct broker *b, const struct service_spec *spec, int listene
 	frontend_init(&b->fe, &b->offer);
 	b->wake = with.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ret = b->wake < 0 ? -errno : describe(b, spec->device);
-	if (ret != 0)
+	if (ret != 0) {
 		snprintf(why, room, "%s: cannot be served: %s", b->id, strerror(-ret));
-	else
+		supervisor_destroy(with.sup);
+	} else {
 		ret = service_create(&b->svc, &with, why, room);
+	}
 	if (ret != 0)
 		broker_destroy(b);
 	return ret;
@@ -427,6 +429,12 @@ static void wake(const struct broker *b)
 		CHECK(errno == EAGAIN);
 }
 
+void broker_end(struct broker *b)
+{
+	__atomic_store_n(&b->ending, true, __ATOMIC_RELEASE);
+	wake(b);
+}
+
 void broker_stop(struct broker *b, uint32_t deadline_ms)
 {
 	const uint64_t end = now_ns() + deadline_ms * NS_PER_MS;
@@ -435,8 +443,7 @@ void broker_stop(struct broker *b, uint32_t deadline_ms)
 	if (!b->running)
 		return;
 	b->running = false;
-	__atomic_store_n(&b->ending, true, __ATOMIC_RELEASE);
-	wake(b);
+	broker_end(b);
 	at = (struct timespec){ (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
 	if (pthread_clockjoin_np(b->thread, NULL, CLOCK_MONOTONIC, &at) == 0)
 		return;

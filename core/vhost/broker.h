@@ -77,6 +77,8 @@ int broker_create(struct broker *b, const struct service_spec *spec, int listene
 		  size_t room);
 /* Front-ends are heard from here on. 0 or -errno. */
 int broker_start(struct broker *b);
+/* It is to drain: begins broker_stop(), and does not wait. */
+void broker_end(struct broker *b);
 /* The device drains, its front-end sees the end.  Waits for at most deadline_ms for requests that are in
  * progress; one that its storage keeps longer is run again by whoever serves next.  Once, after that only .. */
 void broker_stop(struct broker *b, uint32_t deadline_ms);

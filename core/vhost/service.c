@@ -7,11 +7,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "core/box/autopsy.h"
 #include "core/box/epoch.h"
-#include "core/box/fault.h"
 #include "core/cc.h"
-#include "core/log.h"
 
 #define STANDBY_MS 10000
 #define PREPARE_MS 10000
@@ -334,29 +331,20 @@ static int make_device(struct service *svc, struct device_spec *spec)
 
 int service_create(struct service *svc, const struct service_spec *spec, char *why, size_t room)
 {
-	const struct box_memory none = { .map = { .epoch = 0 } };
-	const char *id = spec->device->id;
 	int ret;
 
-	*svc = (struct service){ .queues = spec->device->queues,
+	*svc = (struct service){ .sup = spec->sup,
+				 .queues = spec->device->queues,
 				 .wake = spec->wake,
 				 .log = { .fd = -1 } };
 	ret = make_idle(svc);
 	if (ret == 0)
-		ret = supervisor_create(&svc->sup, spec->spawner, spec->host, &none);
-	if (ret == 0) {
-		supervisor_tell(svc->sup, spec->news);
-		if (spec->faults)
-			supervisor_allow_faults(svc->sup, spec->faulty);
-		if (supervisor_keep_autopsies(svc->sup, spec->state_dir) != 0)
-			log_warn("%s: no autopsies in %s", id, spec->state_dir);
 		ret = make_device(svc, spec->device);
-	}
 	if (ret == 0)
 		return 0;
 	snprintf(why, room,
-		 "%s: cannot make a sealed process (mayfly doctor says what is missing): %s", id,
-		 strerror(-ret));
+		 "%s: cannot make a sealed process (mayfly doctor says what is missing): %s",
+		 spec->device->id, strerror(-ret));
 	service_destroy(svc);
 	return ret;
 }

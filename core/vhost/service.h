@@ -42,19 +42,15 @@ struct service {
 	uint64_t changes;    /* so far; any thread */
 };
 
-/* What it is made from; all is borrowed, and the spawner and the news must outlive it. */
+/* What it is made from. */
 struct service_spec {
-	struct spawner *spawner; /* its own */
-	const struct seal_host *host;
-	struct news *news;
-	const char *state_dir; /* for autopsies */
-	bool faults, faulty;
+	struct supervisor *sup;     /* its own, of no memory; taken over, whatever comes of it */
 	struct device_spec *device; /* eventfds and hooks are filled in */
-	int wake;                   /* an eventfd: see service_has_broken() */
+	int wake;                   /* an eventfd, borrowed: see service_has_broken() */
 };
 
-/* Makes the supervisor and the device, which serves nothing.  0, or -errno with one line in why, which names the
- * device; then nothing stays. */
+/* Makes the device, which serves nothing.  0, or -errno with one line in why, which names it; then nothing stays,
+ * the supervisor neither. */
 int service_create(struct service *svc, const struct service_spec *spec, char *why, size_t room);
 void service_destroy(struct service *svc);
 /* Once for each time that it serves nothing any more, be it that a driver broke a rule or that it died too often:

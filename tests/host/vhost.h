@@ -86,17 +86,16 @@ static inline void vhost_rig_device(struct vhost_rig *v, struct device_spec *spe
 
 static inline void vhost_rig_broker(struct vhost_rig *v)
 {
+	const struct box_memory none = { .map = { .epoch = 0 } };
 	struct device_spec device;
 	char why[320] = "";
-	struct service_spec spec = { .spawner = &v->rig.spawner,
-				     .host = &v->rig.host,
-				     .news = v->news,
-				     .state_dir = v->dir,
-				     .device = &device };
+	struct service_spec spec = { .device = &device };
 	const int listener = unixsock_listen(v->path, 4, SOCK_NONBLOCK);
 
 	assert_true(listener >= 0);
 	vhost_rig_device(v, &device);
+	assert_int_equal(supervisor_create(&spec.sup, &v->rig.spawner, &v->rig.host, &none), 0);
+	supervisor_tell(spec.sup, v->news);
 	if (broker_create(&v->broker, &spec, listener, why, sizeof(why)) != 0)
 		fail_msg("%s", why);
 	assert_int_equal(broker_start(&v->broker), 0);
