@@ -67,9 +67,10 @@ void device_spec_image(const struct run_options *options, const struct run_disk 
 }
 
 int device_spec_disk(const struct run_options *options, const struct run_disk *disk,
-		     struct image *image, struct device_spec *spec, struct option_error *error)
+		     uint32_t lock_ms, struct image *image, struct device_spec *spec,
+		     struct option_error *error)
 {
-	const struct image_config config = { disk->path, disk->readonly, disk->direct };
+	const struct image_config config = { disk->path, disk->readonly, disk->direct, lock_ms };
 	char why[IMAGE_WHY_MAX];
 	const int ret = image_open(image, &config, why);
 

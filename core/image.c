@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -148,11 +149,51 @@ static int find_align(struct image *image, const struct image_config *c, const s
 	return 0;
 }
 
+/* A lock that may have to be waited for. */
+struct lock_wait {
+	int fd;
+	struct flock lock;
+	int error;
+};
+
+static void *wait_for_lock(void *arg)
+{
+	struct lock_wait *w = arg;
+
+	/* A cancellation point: what ends the wait when it has been long enough. */
+	w->error = fcntl(w->fd, F_OFD_SETLKW, &w->lock) == 0 ? 0 : errno;
+	return NULL;
+}
+
+/* It goes with the last process that has the other's descriptor, which may take a moment to die.  0 or an errno
+ * value. */
+static int lock_within(struct lock_wait *w, uint32_t ms)
+{
+	const uint64_t end = now_ns() + ms * NS_PER_MS;
+	const struct timespec at = { (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
+	pthread_t thread;
+
+	w->error = EAGAIN;
+	if (ms == 0 || pthread_create(&thread, NULL, wait_for_lock, w) != 0)
+		return EAGAIN;
+	if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &at) != 0) {
+		pthread_cancel(thread);
+		pthread_join(thread, NULL);
+	}
+	return w->error;
+}
+
 static int lock_it(const struct image *image, const struct image_config *c, char *why)
 {
-	struct flock lock = { .l_type = c->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+	struct lock_wait w = { image->fd,
+			       { .l_type = c->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET },
+			       0 };
 
-	if (fcntl(image->fd, F_OFD_SETLK, &lock) == 0)
+	if (fcntl(image->fd, F_OFD_SETLK, &w.lock) == 0)
+		return 0;
+	if (errno == EAGAIN || errno == EACCES)
+		errno = lock_within(&w, c->lock_ms);
+	if (errno == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
 		FAIL(EBUSY, "%s is locked: another VMM uses it%s", c->path,

@@ -24,6 +24,9 @@ struct image_config {
 	const char *path;
 	bool readonly; /* O_RDONLY, and a lock that other readers may share */
 	bool direct;   /* O_DIRECT */
+	/* So long a lock that another has is waited for; 0: not at all.  Then a thread is made, and gone on
+	 * return. */
+	uint32_t lock_ms;
 };
 
 /*
@@ -33,7 +36,7 @@ struct image_config {
  *            with direct: no direct I/O there, or a size or alignment that does not suit it
  *   -EBUSY   locked: by another VMM, or by a box of one that has just died (it will be gone soon)
  *   -ENOLCK  the file system cannot lock
- * May block as open(2) and stat(2) do, never for the lock.  On failure nothing needs to be closed.
+ * May block as open(2) and stat(2) do, and for the lock no longer than lock_ms.  On failure nothing needs to be closed.
  */
 int image_open(struct image *image, const struct image_config *config, char why[IMAGE_WHY_MAX]);
 

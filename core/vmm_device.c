@@ -181,7 +181,7 @@ int vmm_device_disk(struct vmm_device *d, const struct vmm_site *site, const str
 		    struct option_error *error)
 {
 	struct device_spec spec;
-	int ret = device_spec_disk(site->options, disk, &d->image, &spec, error);
+	int ret = device_spec_disk(site->options, disk, 0, &d->image, &spec, error);
 
 	if (ret != 0)
 		return ret;

@@ -370,6 +370,28 @@ static int make_dir(void **state)
 	return chmod(dir, 0777); /* as root, one test is somebody else for a while */
 }
 
+/* Waited for: until its last holder is dead, which here takes some time; and no longer than was said. */
+static void test_lock_is_waited_for(void **state)
+{
+	const char *path = make_file("disk", 4096, 0600);
+	const struct image_config config = { .path = path, .lock_ms = 20000 };
+	const struct image_config hasty = { .path = path, .lock_ms = 20 };
+	struct image image = opened(&config);
+	const pid_t holder = fork();
+
+	(void)state;
+	if (holder == 0) {
+		usleep(100000);
+		_exit(0);
+	}
+	assert_true(holder > 0);
+	image_close(&image);
+	refused(&hasty, EBUSY, "is locked");
+	image = opened(&config);
+	assert_int_equal(waitpid(holder, NULL, 0), holder);
+	image_close(&image);
+}
+
 static int remove_dir(void **state)
 {
 	static const char *const names[] = { "disk", "fifo", "socket" };
@@ -396,6 +418,7 @@ int main(void)
 		cmocka_unit_test(test_lock_outlives_its_owner),
 		cmocka_unit_test(test_lock_in_flight),
 		cmocka_unit_test(test_lock_survives_a_close),
+		cmocka_unit_test(test_lock_is_waited_for),
 	};
 
 	return cmocka_run_group_tests_name("image", tests, make_dir, remove_dir);
