@@ -63,6 +63,13 @@ static void publish(struct broker *b)
 	pthread_mutex_unlock(&b->lock);
 }
 
+static void count(struct broker *b, uint64_t *counter)
+{
+	pthread_mutex_lock(&b->lock);
+	++*counter;
+	pthread_mutex_unlock(&b->lock);
+}
+
 static int settle(struct broker *b, const char **why)
 {
 	const int ret = service_settle(&b->svc, &b->fe, why);
@@ -200,6 +207,8 @@ static int handle(struct broker *b, struct vhost_message *m, const char **why)
 		return refuse(b, m, ret, why);
 	}
 	b->unsettled = true;
+	if (changes_memory(m->header.request))
+		count(b, &b->status.memory_changes);
 	return message_has_answer(m->header.request) ? answer(b, m, &r, why) : owe(b, m, why);
 }
 
@@ -208,9 +217,7 @@ static int handle(struct broker *b, struct vhost_message *m, const char **why)
 static void begin_session(struct broker *b, int fd)
 {
 	session_open(&b->session, fd);
-	pthread_mutex_lock(&b->lock);
-	b->status.connections++;
-	pthread_mutex_unlock(&b->lock);
+	count(b, &b->status.connections);
 	publish(b);
 	log_info("%s: vhost-user: a front-end has come", b->id);
 }
@@ -259,13 +266,13 @@ static void take_messages(struct broker *b)
 
 	for (uint32_t i = 0; i < TURN_MESSAGES && ret >= 0; i++) {
 		ret = session_receive(&b->session, &why);
-		if (ret == 0) {
-			ret = flush(b, &why);
+		if (ret == 0)
 			break;
-		}
 		if (ret > 0)
 			ret = handle(b, &b->session.in, &why);
 	}
+	if (ret >= 0)
+		ret = flush(b, &why);
 	if (ret < 0)
 		end_session(b, ret, why);
 }
@@ -281,9 +288,7 @@ static void take_connection(struct broker *b)
 		return;
 	}
 	close(fd);
-	pthread_mutex_lock(&b->lock);
-	b->status.refused++;
-	pthread_mutex_unlock(&b->lock);
+	count(b, &b->status.refused);
 	if (may_log(b))
 		log_warn("%s: vhost-user: a second front-end was refused", b->id);
 }

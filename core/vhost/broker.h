@@ -26,8 +26,9 @@ struct broker_status {
 	uint64_t connections; /* so far, this one included */
 	uint64_t refused;     /* front-ends while another was there */
 	uint32_t regions, rings;
-	uint64_t bytes;   /* of guest memory */
-	uint64_t changes; /* of the device on behalf of front-ends, so far */
+	uint64_t bytes;          /* of guest memory */
+	uint64_t memory_changes; /* that were asked for, so far .. */
+	uint64_t changes;        /* .. and what came of it and of changes of rings: handoffs */
 	uint64_t features, protocol;
 };
 

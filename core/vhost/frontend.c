@@ -98,14 +98,12 @@ uint64_t frontend_features(const struct frontend *fe)
 static int add_region(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
 	r->memory = true;
-	fe->changes++;
 	return regions_add(&fe->regions, &m->payload.region.region, message_take_fd(m, 0), &r->why);
 }
 
 static int remove_region(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
 	r->memory = true;
-	fe->changes++;
 	if (regions_remove(&fe->regions, &m->payload.region.region) == 0)
 		return 0;
 	return fail(r, -ENOENT, "no region is exactly that one");
@@ -122,7 +120,6 @@ static int set_table(struct frontend *fe, struct vhost_message *m, struct fronte
 	    m->header.size != sizeof(*memory) + count * sizeof(memory->regions[0]))
 		return fail(r, -EINVAL, "a table whose regions, descriptors and length differ");
 	r->memory = true;
-	fe->changes++;
 	for (uint32_t i = 0; i < count && ret == 0; i++)
 		ret = regions_add(&table, &memory->regions[i], message_take_fd(m, i), &r->why);
 	if (ret != 0) {
@@ -506,7 +503,6 @@ int frontend_take(struct frontend *fe, struct vhost_message *message, struct fro
 	const uint32_t request = message->header.request;
 
 	*r = (struct frontend_result){ .why = "", .out_fd = -1 };
-	fe->messages++;
 	CHECK(request < ARRAY_SIZE(takes) && takes[request] != NULL); /* message_check() */
 	return takes[request](fe, message, r);
 }

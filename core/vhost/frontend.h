@@ -56,10 +56,8 @@ struct frontend {
 	struct vhost_regions regions;
 	struct vhost_ring rings[BOX_QUEUES_MAX];
 	struct vhost_log_area log;
-	bool inflight;     /* it keeps a buffer of ours */
-	int channel;       /* the back-end's own, owned; -1: none */
-	uint32_t changes;  /* of its memory, so far */
-	uint32_t messages; /* so far */
+	bool inflight; /* it keeps a buffer of ours */
+	int channel;   /* the back-end's own, owned; -1: none */
 };
 
 /* What a message wants besides. */
