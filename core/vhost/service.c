@@ -9,6 +9,7 @@
 
 #include "core/box/epoch.h"
 #include "core/cc.h"
+#include "core/vhost/marks.h"
 
 #define STANDBY_MS 10000
 #define PREPARE_MS 10000
@@ -205,11 +206,23 @@ static int carry_out(struct service *svc, const struct target *t, const char **w
 	return ret == 0 ? 0 : fail(ret, why, "the device is about to end");
 }
 
+/* Of rings that were served and are not, or elsewhere. */
+static void mark_stopped(const struct service *svc, const struct target *t)
+{
+	for (uint32_t i = 0; svc->log.fd >= 0 && i < svc->queues; i++) {
+		const struct ctl_queue *was = &svc->shape.queues[i];
+
+		if (was->size != 0 && memcmp(was, &t->shape.queues[i], sizeof(*was)) != 0)
+			marks_used(&svc->log, was);
+	}
+}
+
 /* What is in force goes, what was wanted is in force. */
 static void put_in_force(struct service *svc, struct target *t)
 {
 	struct target old = { .regions = svc->regions, .log = svc->log };
 
+	mark_stopped(svc, t);
 	memcpy(old.kick, svc->kick, sizeof(old.kick));
 	memcpy(old.call, svc->call, sizeof(old.call));
 	svc->shape = t->shape;
