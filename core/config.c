@@ -242,7 +242,7 @@ static json_t *section_all(const struct run_options *options, const struct confi
 	return config_give(&section->table, options);
 }
 
-json_t *config_all(const struct run_options *options)
+json_t *config_all(const struct run_options *options, bool back_end)
 {
 	json_t *all = json_object();
 
@@ -250,11 +250,13 @@ json_t *config_all(const struct run_options *options)
 		const struct config_section *s = &config_sections[i];
 		json_t *value = section_all(options, s);
 
-		if (is_said(options, s, value))
+		if (is_said(options, s, value) && !(back_end && s->whose == CONFIG_VM))
 			json_object_set_new(all, s->name, value);
 		else
 			json_decref(value);
 	}
+	if (back_end)
+		json_object_del(json_object_get(all, CONFIG_MAYFLY), CONFIG_MAYFLY_MEMORY);
 	return all;
 }
 
@@ -301,15 +303,42 @@ static int load_drives(struct run_options *o, const struct config_section *secti
 	return ret;
 }
 
-static int load_section(struct run_options *o, const struct config_section *section,
+static int vm_only(struct option_error *error, const char *name)
+{
+	return config_blame(error, name, option_fail(error, "is of a VM only"));
+}
+
+/* Keys of ours that a back-end has nothing for; whatever is no device at all is said elsewhere. */
+static int back_end_check(const json_t *mayfly, struct option_error *error)
+{
+	const char *id;
+	json_t *device;
+
+	if (json_object_get(mayfly, CONFIG_MAYFLY_MEMORY) != NULL)
+		return vm_only(error, CONFIG_MAYFLY_MEMORY);
+	json_object_foreach(json_object_get(mayfly, CONFIG_MAYFLY_DEVICES), id, device)
+	{
+		if (option_id_reserved(id) && strcmp(id, "rng") != 0)
+			return config_blame(error, CONFIG_MAYFLY_DEVICES, vm_only(error, id));
+	}
+	return 0;
+}
+
+static int load_section(struct run_options *o, const struct config_section *section, bool back_end,
 			const json_t *value, struct option_error *error)
 {
-	int ret;
+	int ret = 0;
 
 	if (value == NULL || json_is_null(value))
 		return 0;
 	if (section->refused)
 		return config_blame(error, section->name, option_fail(error, "not supported"));
+	if (back_end && section->whose == CONFIG_VM)
+		return vm_only(error, section->name);
+	if (back_end && strcmp(section->name, CONFIG_MAYFLY) == 0)
+		ret = back_end_check(value, error);
+	if (ret != 0)
+		return config_blame(error, section->name, ret);
 	if (strcmp(section->name, CONFIG_DRIVES) == 0)
 		return load_drives(o, section, value, error);
 	if (strcmp(section->name, CONFIG_HOTPLUG) == 0)
@@ -318,7 +347,8 @@ static int load_section(struct run_options *o, const struct config_section *sect
 	return ret != 0 ? config_blame(error, section->name, ret) : 0;
 }
 
-static int load_sections(struct run_options *o, const json_t *root, struct option_error *error)
+static int load_sections(struct run_options *o, bool back_end, const json_t *root,
+			 struct option_error *error)
 {
 	const char *key;
 	json_t *value;
@@ -332,7 +362,7 @@ static int load_sections(struct run_options *o, const json_t *root, struct optio
 			return config_blame(error, key, option_fail(error, "unknown key"));
 	}
 	for (size_t i = 0; i < config_section_count && ret == 0; i++)
-		ret = load_section(o, &config_sections[i],
+		ret = load_section(o, &config_sections[i], back_end,
 				   json_object_get(root, config_sections[i].name), error);
 	return ret;
 }
@@ -388,34 +418,36 @@ static int merge_drives(struct run_options *o, const struct run_options *given,
 	return 0;
 }
 
-static int load(const json_t *root, struct run_options *o, const struct run_options *given,
+/* Both sets' structs begin with struct run_options. */
+static int load(const json_t *root, const struct option_set *set, void *o, const void *given,
 		struct option_error *error)
 {
 	int ret;
 
-	options_default(&run_set, o);
-	ret = load_sections(o, root, error);
+	options_default(set, o);
+	ret = load_sections(o, set == &vhost_set, root, error);
 	if (ret == 0)
 		ret = merge_drives(o, given, error);
 	if (ret != 0)
 		return -EINVAL;
 	merge_hotplug(o, given);
-	options_overlay(&run_set, o, given);
-	return run_set.check(o, error);
+	options_overlay(set, o, given);
+	return set->check(o, error);
 }
 
-int config_load(const char *path, struct run_options *options, struct option_error *error)
+int config_load(const char *path, const struct option_set *set, void *options,
+		struct option_error *error)
 {
-	struct run_options *o = malloc(sizeof(*o));
+	void *o = malloc(set->bytes);
 	json_t *root = read_file(path, error);
 	int ret = -EINVAL;
 
 	if (o == NULL)
 		ret = option_fail(error, "out of memory");
 	else if (root != NULL)
-		ret = load(root, o, options, error);
+		ret = load(root, set, o, options, error);
 	if (ret == 0) {
-		*options = *o;
+		memcpy(options, o, set->bytes);
 	} else {
 		const struct option_error inner = *error;
 

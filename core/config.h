@@ -7,12 +7,16 @@
 #define MAYFLY_CORE_CONFIG_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "core/options.h"
 
 /* Reads the file and puts it below what was given on the command line; options are then checked as
- * a whole.  0, or -errno and one line that names file and key; options are unchanged then. */
-int config_load(const char *path, struct run_options *options, struct option_error *error);
+ * a whole.  set: run_set and struct run_options; or vhost_set and struct vhost_options, where keys that only
+ * a VM has are refused by name.  0, or -errno and one line that names file and key; options are unchanged
+ * then. */
+int config_load(const char *path, const struct option_set *set, void *options,
+		struct option_error *error);
 
 /* One section by its name, one drive of `drives`: put, or changed in part.  id: of the drive, else empty.  0;
  * -EINVAL and words that name the key; -ENOENT: no such drive to change.  On an error options are in
@@ -24,7 +28,7 @@ int config_patch(struct run_options *options, const char *name, const char *id,
 
 /* One section, one drive; NULL: no such drive. */
 json_t *config_section(const struct run_options *options, const char *name, const char *id);
-/* What a file would say that makes these options, as far as one can. */
-json_t *config_all(const struct run_options *options);
+/* What a file would say that makes these options, as far as one can. back_end: a file of one. */
+json_t *config_all(const struct run_options *options, bool back_end);
 
 #endif

@@ -74,11 +74,18 @@ json_t *config_give(const struct config_table *table, const void *base);
 /* Puts a name before the message, which a call that returned `ret` left. Returns CONFIG_NAMED. */
 int config_blame(struct option_error *error, const char *name, int ret);
 
+#define CONFIG_MAYFLY "mayfly"
+#define CONFIG_MAYFLY_MEMORY "memory" /* in it */
+#define CONFIG_MAYFLY_DEVICES "devices"
 #define CONFIG_DRIVES "drives"          /* an array, each element by the table of the section */
 #define CONFIG_HOTPLUG "memory-hotplug" /* one element, or an array of them, likewise */
 
+/* Whose a section is. */
+enum config_whose { CONFIG_VM, CONFIG_BOTH };
+
 struct config_section {
 	const char *name;
+	enum config_whose whose;
 	struct config_table
 		table; /* on struct run_options; of drives: run_disk; of hotplug: run_hotplug */
 	bool refused;  /* known, not supported */

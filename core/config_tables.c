@@ -343,6 +343,7 @@ static const struct config_type own_limit = { own_limit_take, own_limit_give };
 
 static const struct config_field own_fields[] = {
 	{ .key = "rejuvenate", .type = &config_object, .table = &own_schedule_table },
+	{ .key = "socket", TEXT(struct run_own, socket), .min = 1 },
 	OWN_LIMITS(struct run_own, limits),
 };
 static const struct config_table own_table = TABLE(own_fields, NULL); /* on struct run_own */
@@ -375,6 +376,7 @@ static const struct config_field disk_fields[] = {
 	  FIELD(struct run_disk, lanes),
 	  .min = 1,
 	  .max = BOX_QUEUES_MAX },
+	{ .key = "socket", TEXT(struct run_disk, own.socket), .min = 1 },
 	OWN_LIMITS(struct run_disk, own.limits),
 };
 static const struct config_table disk_table = TABLE(disk_fields, NULL);
@@ -486,16 +488,16 @@ static const struct config_table supervisor_table = TABLE(supervisor_fields, NUL
 /* Last, since it speaks of what the others make. */
 static const struct config_field mayfly_fields[] = {
 	{ .key = "id", .type = &config_text, RUN(id), .parse = option_id },
-	{ .key = "memory", .type = &config_object, .table = &memory_table },
-	{ .key = "devices", .type = &per_device },
+	{ .key = CONFIG_MAYFLY_MEMORY, .type = &config_object, .table = &memory_table },
+	{ .key = CONFIG_MAYFLY_DEVICES, .type = &per_device },
 	{ .key = "supervisor", .type = &config_object, .table = &supervisor_table },
 };
 
 /* ---- all ---- */
 
-#define SECTION(name_, fields_, check_)                                                            \
+#define SECTION(name_, whose_, fields_, check_)                                                    \
 	{                                                                                          \
-		.name = (name_), .table = TABLE(fields_, check_)                                   \
+		.name = (name_), .whose = CONFIG_##whose_, .table = TABLE(fields_, check_)         \
 	}
 #define REFUSED_SECTION(name_)                                                                     \
 	{                                                                                          \
@@ -503,16 +505,16 @@ static const struct config_field mayfly_fields[] = {
 	}
 
 const struct config_section config_sections[] = {
-	SECTION("boot-source", boot_fields, NULL),
-	SECTION("machine-config", machine_fields, machine_check),
-	{ .name = CONFIG_DRIVES, .table = TABLE(drive_fields, NULL) },
-	SECTION("entropy", entropy_fields, entropy_check),
-	SECTION("balloon", balloon_fields, balloon_check),
-	{ .name = CONFIG_HOTPLUG, .table = TABLE(hotplug_fields, run_hotplug_check) },
-	SECTION("serial", serial_fields, NULL),
-	SECTION("logger", logger_fields, NULL),
-	SECTION("metrics", metrics_fields, NULL),
-	SECTION("mayfly", mayfly_fields, NULL),
+	SECTION("boot-source", VM, boot_fields, NULL),
+	SECTION("machine-config", VM, machine_fields, machine_check),
+	SECTION(CONFIG_DRIVES, BOTH, drive_fields, NULL),
+	SECTION("entropy", BOTH, entropy_fields, entropy_check),
+	SECTION("balloon", VM, balloon_fields, balloon_check),
+	SECTION(CONFIG_HOTPLUG, VM, hotplug_fields, run_hotplug_check),
+	SECTION("serial", VM, serial_fields, NULL),
+	SECTION("logger", BOTH, logger_fields, NULL),
+	SECTION("metrics", VM, metrics_fields, NULL),
+	SECTION(CONFIG_MAYFLY, BOTH, mayfly_fields, NULL),
 	REFUSED_SECTION("network-interfaces"),
 	REFUSED_SECTION("vsock"),
 	REFUSED_SECTION("cpu-config"),

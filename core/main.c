@@ -14,6 +14,7 @@
 #include "core/doctor.h"
 #include "core/options.h"
 #include "core/run.h"
+#include "core/vhost/vhost.h"
 
 #define EXIT_USAGE 2
 
@@ -32,6 +33,11 @@ static int verb_run_vm(const void *options)
 	return run_main(options);
 }
 
+static int verb_vhost(const void *options)
+{
+	return vhost_main(options);
+}
+
 static const struct verb verbs[] = {
 	{ .name = "run",
 	  .text = "run a virtual machine",
@@ -41,6 +47,17 @@ static const struct verb verbs[] = {
 		 "resets (0) or crashes (3).",
 	  .set = &run_set,
 	  .main = verb_run_vm },
+	{ .name = "vhost-user",
+	  .text = "serve devices to other virtual machine monitors",
+	  .man = "A vhost-user back-end: the VMM of a guest connects to a device's socket, shares the "
+		 "guest's memory, and a sealed process of the device's own serves it, replaced as those "
+		 "of mayfly run are.  With a kind there is one device of it, with --config or --disk "
+		 "and --rng any number, each at a socket of its own; what has none takes the socket of "
+		 "systemd's that is named after it (FileDescriptorName=), or the only one.  When it is "
+		 "ready it says so to systemd (Type=notify).  Ends on SIGTERM, SIGINT, SIGHUP or SIGQUIT "
+		 "(status 0), or on an error of the host or of the configuration (1).",
+	  .set = &vhost_set,
+	  .main = verb_vhost },
 	{ .name = "ctl",
 	  .text = "ask a running VM, by its API socket",
 	  .man = "Lists a VM's devices, replaces the process of one or of each in turn, tries a "

@@ -43,6 +43,8 @@ static void help_set(FILE *out, const struct option_set *set)
 	for (uint32_t i = 0; i < set->count; i++) {
 		const struct option *o = &set->options[i];
 
+		if (o->name == NULL)
+			continue;
 		help_line(out, "  --", " ", o);
 		for (uint32_t k = 0; o->subset != NULL && k < o->subset->count; k++)
 			help_line(out, "      ", "=", &o->subset->options[k]);
@@ -112,8 +114,9 @@ static void man_set(FILE *out, const struct option_set *set)
 	for (uint32_t i = 0; i < set->count; i++) {
 		const struct option *o = &set->options[i];
 
-		man_option(out, "--", " ", o);
-		if (o->subset == NULL)
+		if (o->name != NULL)
+			man_option(out, "--", " ", o);
+		if (o->name == NULL || o->subset == NULL)
 			continue;
 		fputs(".RS\n", out);
 		for (uint32_t k = 0; k < o->subset->count; k++)

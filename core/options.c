@@ -14,7 +14,7 @@
 #include "core/cc.h"
 #include "core/log.h"
 #include "core/machine/layout.h"
-#include "core/machine/memmap.h"
+#include "core/options_internal.h"
 #include "devmodel/abi/seal.h"
 
 _Static_assert(RUN_DEATHS_MAX == DEVICE_DEATHS_MAX, "what the supervisor can remember");
@@ -22,18 +22,6 @@ _Static_assert(RUN_CPUS_MAX == LAYOUT_CPUS_MAX, "what the guest's tables have ro
 _Static_assert(OPTION_ID_MAX == DEVICE_ID_MAX, "ids are device ids");
 _Static_assert(RUN_DISKS_MAX == PCI_SLOTS - 1, "but for the host bridge");
 _Static_assert(BOX_QUEUES_MAX <= DEVICE_LANES_MAX, "a lane a queue");
-_Static_assert(RUN_NODES_MAX == LAYOUT_NODES_MAX, "what the guest's tables have room for");
-
-#define OPTION_LINE(NAME, name_, json_, arg_, fallback_, how_, text_)                              \
-	{ .name = (name_),                                                                         \
-	  .json = (json_),                                                                         \
-	  .arg = (arg_),                                                                           \
-	  .fallback = (fallback_),                                                                 \
-	  .text = (text_),                                                                         \
-	  how_ },
-#define OPTION_SET(table_, struct_)                                                                \
-	.options = (table_), .count = ARRAY_SIZE(table_), .bytes = sizeof(struct_),                \
-	.given = offsetof(struct_, given)
 
 /* ---- values ---- */
 
@@ -167,175 +155,6 @@ void option_seal_text(const struct run_seal *seal, char text[OPTION_SEAL_TEXT_MA
 					      n != 0 ? "," : "", layer_names[i]);
 		CHECK(n < OPTION_SEAL_TEXT_MAX);
 	}
-}
-
-/* ---- memory ---- */
-
-#define MIB (1ull << 20)
-
-const char *const memory_pages_names[] = {
-#define PAGES_NAME(NAME, name) name,
-	MEMORY_PAGES(PAGES_NAME)
-#undef PAGES_NAME
-		NULL,
-};
-
-uint64_t memory_page_bytes(enum memory_pages pages)
-{
-#define PAGES_SAME(NAME, name)                                                                     \
-	_Static_assert((int)MEMORY_PAGES_##NAME == (int)MEM_PAGES_##NAME, "the same kinds");
-	MEMORY_PAGES(PAGES_SAME)
-#undef PAGES_SAME
-
-	return memmap_page_bytes((enum mem_pages)pages);
-}
-
-static int memory_size_check(const struct run_memory *m, struct option_error *error)
-{
-	const uint64_t page = memory_page_bytes(m->pages);
-	const uint64_t unit = page > MIB ? page : MIB;
-
-	if (m->bytes % unit != 0)
-		return option_fail(error, "size must be a multiple of %lluM%s",
-				   (unsigned long long)(unit / MIB),
-				   page > MIB ? ", the page size" : "");
-	if (m->max_bytes != 0 && m->max_bytes < m->bytes)
-		return option_fail(error, "max must be at least the size at boot, %lluM",
-				   (unsigned long long)(m->bytes / MIB));
-	if (m->max_bytes % unit != 0)
-		return option_fail(error, "max must be a multiple of %lluM%s",
-				   (unsigned long long)(unit / MIB),
-				   page > MIB ? ", the page size" : "");
-	return 0;
-}
-
-static int memory_check(void *out, struct option_error *error)
-{
-	struct run_memory *m = out;
-
-	if (!OPTION_GIVEN(m, OPTION_MEMORY_NODE))
-		m->node = RUN_NODE_ANY;
-	return memory_size_check(m, error);
-}
-
-#define OPTION_STRUCT struct run_memory
-static const struct option memory_table[] = { MEMORY_OPTIONS(OPTION_LINE) };
-#undef OPTION_STRUCT
-
-static const struct option_set memory_set = {
-	OPTION_SET(memory_table, struct run_memory),
-	.positional = 1,
-	.check = memory_check,
-};
-
-/* ---- balloon ---- */
-
-static int balloon_option_check(void *out, struct option_error *error)
-{
-	const struct run_balloon *b = out;
-
-	return b->bytes % MIB == 0 ? 0 : option_fail(error, "amount: not whole MiB");
-}
-
-#define OPTION_STRUCT struct run_balloon
-static const struct option balloon_table[] = { BALLOON_OPTIONS(OPTION_LINE) };
-#undef OPTION_STRUCT
-
-static const struct option_set balloon_set = {
-	OPTION_SET(balloon_table, struct run_balloon),
-	.positional = 1,
-	.check = balloon_option_check,
-};
-
-int run_balloon_check(const struct run_options *run, uint64_t bytes, struct option_error *error)
-{
-	if (bytes <= run->memory.bytes)
-		return 0;
-	return option_fail(error, "amount_mib: %llu is more than the %llu MiB of memory",
-			   (unsigned long long)(bytes / MIB),
-			   (unsigned long long)(run->memory.bytes / MIB));
-}
-
-/* ---- memory hotplug ---- */
-
-#define OPTION_STRUCT struct run_hotplug
-static const struct option hotplug_table[] = { HOTPLUG_OPTIONS(OPTION_LINE) };
-#undef OPTION_STRUCT
-
-const struct option_set hotplug_set = {
-	OPTION_SET(hotplug_table, struct run_hotplug),
-	.positional = 1,
-	.check = run_hotplug_check,
-};
-
-int run_hotplug_check(void *hotplug, struct option_error *error)
-{
-	const struct run_hotplug *h = hotplug;
-	const uint64_t block = h->block_bytes, slot = h->slot_bytes;
-
-	if ((block & (block - 1)) != 0)
-		return option_fail(error, "block_size_mib: must be a power of two from 2 on");
-	if (slot % block != 0)
-		return option_fail(error,
-				   "slot_size_mib: must be a multiple of block_size_mib, %llu",
-				   (unsigned long long)(block / MIB));
-	if (h->total_bytes % slot != 0)
-		return option_fail(error,
-				   "total_size_mib: must be a multiple of slot_size_mib, %llu",
-				   (unsigned long long)(slot / MIB));
-	return 0;
-}
-
-void run_hotplug_id(uint32_t node, char id[OPTION_ID_MAX + 1])
-{
-	snprintf(id, OPTION_ID_MAX + 1, "mem%u", node);
-}
-
-struct run_hotplug *run_hotplug(struct run_options *run, uint32_t node)
-{
-	for (uint32_t i = 0; i < run->hotplug_count; i++) {
-		if (run->hotplug[i].node == node)
-			return &run->hotplug[i];
-	}
-	return NULL;
-}
-
-/* One of all that there are, with what else there is. */
-static int hotplug_one_check(const struct run_options *run, const struct run_hotplug *h,
-			     struct option_error *error)
-{
-	const uint64_t page = memory_page_bytes((enum memory_pages)run->memory.pages);
-
-	if (h->block_bytes < page)
-		return option_fail(error,
-				   "memory-hotplug: block_size_mib: less than a page of the "
-				   "memory, %llu MiB",
-				   (unsigned long long)(page / MIB));
-	if (h->node >= run->memory.nodes)
-		return option_fail(error,
-				   "memory-hotplug: node: the guest has %u NUMA nodes (--memory "
-				   "..,nodes=N)",
-				   run->memory.nodes);
-	if (run_hotplug((struct run_options *)run, h->node) != h)
-		return option_fail(error, "memory-hotplug: node: %u has one already", h->node);
-	return 0;
-}
-
-static int hotplug_check(const struct run_options *run, struct option_error *error)
-{
-	uint64_t slots = 0;
-	int ret = 0;
-
-	for (uint32_t i = 0; i < run->hotplug_count && ret == 0; i++) {
-		ret = hotplug_one_check(run, &run->hotplug[i], error);
-		slots += run->hotplug[i].total_bytes / run->hotplug[i].slot_bytes;
-	}
-	if (ret == 0 && slots > LAYOUT_SLICES_MAX)
-		return option_fail(error,
-				   "memory-hotplug: slot_size_mib: must be larger: %llu slots in "
-				   "all are more than %d",
-				   (unsigned long long)slots, LAYOUT_SLICES_MAX);
-	return ret;
 }
 
 /* ---- disks ---- */
@@ -482,8 +301,30 @@ static const char *const log_level_names[] = {
 };
 
 #define OPTION_STRUCT struct run_options
-static const struct option run_table[] = { RUN_OPTIONS(OPTION_LINE) };
+#define RUN_LINE(NAME, whose_, name_, json_, arg_, fallback_, how_, text_)                         \
+	{ .name = (name_), OPTION_REST(json_, arg_, fallback_, text_), how_ },
+static const struct option run_table[] = { RUN_OPTIONS(RUN_LINE) };
+
+/* The same numbers: what is a VM's alone has its default, and no name. */
+#define NAME_OF_VM(name) NULL
+#define NAME_OF_BOTH(name) (name)
+#define VHOST_LINE(NAME, whose_, name_, json_, arg_, fallback_, how_, text_)                       \
+	{ .name = NAME_OF_##whose_(name_), OPTION_REST(json_, arg_, fallback_, text_), how_ },
+static const struct option vhost_table[] = {
+	RUN_OPTIONS(VHOST_LINE){
+		.name = "socket",
+		.json = "mayfly.devices.ID.socket",
+		.arg = "SOCKET",
+		.text = "where the device is served; of the one device that there is",
+		.parse = option_text,
+		.offset = offsetof(struct vhost_options, socket),
+		.room = OPTION_SOCKET_MAX,
+		.min = 1,
+	},
+};
 #undef OPTION_STRUCT
+_Static_assert(offsetof(struct vhost_options, run) == 0,
+	       "offsets in it are those in struct run_options");
 
 /* What a configuration file may still supply is not missed here. */
 static int run_boot_check(const struct run_options *run, struct option_error *error)
@@ -511,29 +352,56 @@ void run_streams(struct run_options *run)
 	}
 }
 
-int run_consistent(const struct run_options *run, struct option_error *error)
+int devices_check(const struct run_options *run, struct option_error *error)
 {
-	int ret = memory_size_check(&run->memory, error);
+	int ret = faults_check(run, error);
 
-	if (ret != 0) {
-		const struct option_error inner = *error;
-
-		return option_fail(error, "--memory: %.200s", inner.text);
-	}
-	ret = faults_check(run, error);
-	if (ret == 0 && run_has_balloon(run) &&
-	    run_balloon_check(run, run->balloon.bytes, error) != 0) {
-		const struct option_error inner = *error;
-
-		return option_fail(error, "balloon: %.200s", inner.text);
-	}
-	if (ret == 0)
-		ret = hotplug_check(run, error);
 	if (ret == 0)
 		ret = disk_ids_check(run, error);
-	if (ret == 0)
-		ret = slots_check(run, error);
 	return ret == 0 ? lanes_check(run, error) : ret;
+}
+
+/* Words of one that names a key, with the option that it is of. */
+static int blame(struct option_error *error, const char *option)
+{
+	const struct option_error inner = *error;
+
+	return option_fail(error, "%s: %.200s", option, inner.text);
+}
+
+int run_consistent(const struct run_options *run, struct option_error *error)
+{
+	int ret;
+
+	if (memory_size_check(&run->memory, error) != 0)
+		return blame(error, "--memory");
+	if (run_has_balloon(run) && run_balloon_check(run, run->balloon.bytes, error) != 0)
+		return blame(error, "balloon");
+	ret = hotplug_check(run, error);
+	if (ret == 0)
+		ret = devices_check(run, error);
+	return ret == 0 ? slots_check(run, error) : ret;
+}
+
+/* Where a device is served is said of a back-end's. */
+static int no_socket_check(const struct run_options *run, struct option_error *error)
+{
+	const char *id = NULL;
+
+	for (uint32_t i = 0; i < run->disk_count; i++) {
+		if (run->disks[i].own.socket[0] != '\0')
+			id = run->disks[i].id;
+	}
+	for (uint32_t i = 0; i < OWN_DEVICE_COUNT; i++) {
+		if (run->own[i].socket[0] != '\0')
+			id = own_ids[i];
+	}
+	if (id == NULL)
+		return 0;
+	return option_fail(error,
+			   "%s: socket: is for mayfly vhost-user, which serves devices of "
+			   "other VMMs' guests",
+			   id);
 }
 
 static int run_check(void *out, struct option_error *error)
@@ -548,6 +416,8 @@ static int run_check(void *out, struct option_error *error)
 		snprintf(run->id, sizeof(run->id), "vm%d", getpid());
 	(void)memory_check(&run->memory, error); /* the node; what is wrong is said below */
 	ret = run_boot_check(run, error);
+	if (ret == 0)
+		ret = no_socket_check(run, error);
 	return ret != 0 ? ret : run_consistent(run, error);
 }
 
@@ -571,6 +441,18 @@ int run_cmdline(const struct run_options *options, char text[OPTION_CMDLINE_MAX]
 const struct option_set run_set = {
 	OPTION_SET(run_table, struct run_options),
 	.check = run_check,
+};
+
+const struct option_set vhost_set = {
+	.options = vhost_table,
+	.count = ARRAY_SIZE(vhost_table),
+	.bytes = sizeof(struct vhost_options),
+	.given = offsetof(struct vhost_options, run.given),
+	.operands = "[blk|rng]",
+	.operands_max = 1,
+	.operands_offset = offsetof(struct vhost_options, operands),
+	.operand_count = offsetof(struct vhost_options, operand_count),
+	.check = vhost_check,
 };
 
 /* ---- doctor ---- */

@@ -179,7 +179,8 @@ struct run_own {
 	uint64_t every_ms; /* 0: as all devices */
 	bool has_jitter;
 	uint32_t jitter_permille;
-	struct run_limits limits; /* each 1 more than it is; 0: as all devices */
+	struct run_limits limits;       /* each 1 more than it is; 0: as all devices */
+	char socket[OPTION_SOCKET_MAX]; /* of a back-end: where it is served; empty: by systemd's */
 };
 
 /* Devices that have an id of their own, and can have a schedule of their own: NAME, id. */
@@ -218,7 +219,9 @@ enum own_device {
 	  "processes that share its queues, at most one a queue")                                  \
 	X(REJUVENATE, "rejuvenate", "mayfly.devices.ID.rejuvenate.every_s", "DURATION", NULL,      \
 	  OPTION_RANGE(duration, own.every_ms, RUN_REJUVENATE_MIN, RUN_REJUVENATE_MAX),            \
-	  "as --rejuvenate, for this device alone")
+	  "as --rejuvenate, for this device alone")                                                \
+	X(SOCKET, "socket", "mayfly.devices.ID.socket", "SOCKET", NULL,                            \
+	  OPTION_TEXT(own.socket, 1), "where mayfly vhost-user serves it")
 
 #define RUN_PARTUUID_MAX 64
 
@@ -283,76 +286,78 @@ struct run_seal {
 
 /* ---- run ---- */
 
+/* Whose an option is: of mayfly run alone, or of mayfly vhost-user, too.  Numbers are the same for both. */
 #define RUN_OPTIONS(X)                                                                             \
-	X(KERNEL, "kernel", "boot-source.kernel_image_path", "FILE", NULL, OPTION_TEXT(kernel, 1), \
-	  "bzImage or vmlinux; without one the VM waits for the API")                              \
-	X(INITRD, "initrd", "boot-source.initrd_path", "FILE", NULL, OPTION_TEXT(initrd, 1),       \
+	X(KERNEL, VM, "kernel", "boot-source.kernel_image_path", "FILE", NULL,                     \
+	  OPTION_TEXT(kernel, 1), "bzImage or vmlinux; without one the VM waits for the API")      \
+	X(INITRD, VM, "initrd", "boot-source.initrd_path", "FILE", NULL, OPTION_TEXT(initrd, 1),   \
 	  "initial file system")                                                                   \
-	X(CMDLINE, "cmdline", "boot-source.boot_args", "TEXT", NULL, OPTION_TEXT(cmdline, 0),      \
+	X(CMDLINE, VM, "cmdline", "boot-source.boot_args", "TEXT", NULL, OPTION_TEXT(cmdline, 0),  \
 	  "the kernel's command line; boot_args of a file or the API are taken without pci=off "   \
 	  "and noapic")                                                                            \
-	X(CPUS, "cpus", "machine-config.vcpu_count", "N", "1",                                     \
+	X(CPUS, VM, "cpus", "machine-config.vcpu_count", "N", "1",                                 \
 	  OPTION_RANGE(number, cpus, 1, RUN_CPUS_MAX), "virtual CPUs")                             \
-	X(MEMORY, "memory", NULL, "SIZE[,KEY=VALUE..]", NULL, OPTION_GROUP(memory, memory_set),    \
-	  "guest memory")                                                                          \
-	X(DISK, "disk", NULL, "KEY=VALUE..", NULL,                                                 \
+	X(MEMORY, VM, "memory", NULL, "SIZE[,KEY=VALUE..]", NULL,                                  \
+	  OPTION_GROUP(memory, memory_set), "guest memory")                                        \
+	X(DISK, BOTH, "disk", NULL, "KEY=VALUE..", NULL,                                           \
 	  OPTION_GROUPS(disks, disk_set, disk_count, RUN_DISKS_MAX), "a virtio-blk device")        \
-	X(CONSOLE, "console", NULL, "tty|file:FILE|unix:SOCKET|off", NULL,                         \
+	X(CONSOLE, VM, "console", NULL, "tty|file:FILE|unix:SOCKET|off", NULL,                     \
 	  OPTION_OTHER(option_endpoint, console),                                                  \
 	  "where the virtio console leads; tty unless given, off if the serial port has the tty")  \
-	X(SERIAL, "serial", "serial.serial_out_path", "tty|file:FILE|unix:SOCKET|off", NULL,       \
+	X(SERIAL, VM, "serial", "serial.serial_out_path", "tty|file:FILE|unix:SOCKET|off", NULL,   \
 	  OPTION_OTHER(option_endpoint, serial),                                                   \
 	  "where the serial port COM1 leads; off unless given, but tty, and the console off, if "  \
 	  "none of --kernel, --console and --serial is (as Firecracker has it)")                   \
-	X(RNG, "rng", "entropy", NULL, NULL, OPTION_FLAG(rng), "a virtio entropy device")          \
-	X(BALLOON, "balloon", NULL, "SIZE[,KEY=VALUE..]", NULL,                                    \
+	X(RNG, BOTH, "rng", "entropy", NULL, NULL, OPTION_FLAG(rng), "a virtio entropy device")    \
+	X(BALLOON, VM, "balloon", NULL, "SIZE[,KEY=VALUE..]", NULL,                                \
 	  OPTION_GROUP(balloon, balloon_set),                                                      \
 	  "a virtio memory balloon, which gives guest memory back to the host")                    \
-	X(HOTPLUG, "memory-hotplug", NULL, "SIZE[,KEY=VALUE..]", NULL,                             \
+	X(HOTPLUG, VM, "memory-hotplug", NULL, "SIZE[,KEY=VALUE..]", NULL,                         \
 	  OPTION_GROUPS(hotplug, hotplug_set, hotplug_count, RUN_NODES_MAX),                       \
 	  "a virtio-mem device, by which the guest grows and shrinks")                             \
-	X(API_SOCKET, "api-socket", NULL, "SOCKET", NULL, OPTION_TEXT(api_socket, 1),              \
+	X(API_SOCKET, BOTH, "api-socket", NULL, "SOCKET", NULL, OPTION_TEXT(api_socket, 1),        \
 	  "where the API listens; api.sock in the state directory unless given")                   \
-	X(CONFIG, "config", NULL, "FILE", NULL, OPTION_TEXT(config, 1),                            \
+	X(CONFIG, BOTH, "config", NULL, "FILE", NULL, OPTION_TEXT(config, 1),                      \
 	  "JSON; options given here stand above it")                                               \
-	X(ID, "id", "mayfly.id", "NAME", NULL, OPTION_ID(id),                                      \
-	  "the VM's name; vm and the process id unless given")                                     \
-	X(STATE_DIR, "state-dir", NULL, "DIR", NULL, OPTION_TEXT(state_dir, 1),                    \
+	X(ID, BOTH, "id", "mayfly.id", "NAME", NULL, OPTION_ID(id),                                \
+	  "its name; vm (vhost for a back-end) and the process id unless given")                   \
+	X(STATE_DIR, BOTH, "state-dir", NULL, "DIR", NULL, OPTION_TEXT(state_dir, 1),              \
 	  "socket, pid file and autopsies; $XDG_RUNTIME_DIR/mayfly/ID or /run/mayfly/ID unless "   \
 	  "given")                                                                                 \
-	X(LOG_FILE, "log-file", "logger.log_path", "FILE", NULL, OPTION_TEXT(log_file, 1),         \
+	X(LOG_FILE, BOTH, "log-file", "logger.log_path", "FILE", NULL, OPTION_TEXT(log_file, 1),   \
 	  "appended to; standard error unless given")                                              \
-	X(LOG_LEVEL, "log-level", "logger.level", "off|error|warn|info|debug", "warn",             \
+	X(LOG_LEVEL, BOTH, "log-level", "logger.level", "off|error|warn|info|debug", "warn",       \
 	  OPTION_CHOICE(log_level, log_level_names), "how much is logged")                         \
-	X(REJUVENATE, "rejuvenate", NULL, "DURATION[,jitter=FRACTION]", NULL,                      \
+	X(REJUVENATE, BOTH, "rejuvenate", NULL, "DURATION[,jitter=FRACTION]", NULL,                \
 	  OPTION_GROUP(rejuvenate, rejuvenate_set),                                                \
 	  "replace every device process on a schedule; never unless given")                        \
-	X(HANG_MS, "hang-ms", "mayfly.devices.*.hang_ms", "N", "1000",                             \
+	X(HANG_MS, BOTH, "hang-ms", "mayfly.devices.*.hang_ms", "N", "1000",                       \
 	  OPTION_RANGE(number, limits.hang_ms, 0, RUN_LIMIT_MS_MAX),                               \
 	  "replace a device process that leaves work undone so long by its own running time, or "  \
 	  "does not answer; slow storage does not count; 0: never")                                \
-	X(STORM_MS, "storm-ms", "mayfly.devices.*.storm_ms", "N", "2000",                          \
+	X(STORM_MS, BOTH, "storm-ms", "mayfly.devices.*.storm_ms", "N", "2000",                    \
 	  OPTION_RANGE(number, limits.storm_ms, 0, RUN_LIMIT_MS_MAX),                              \
 	  "replace one that runs so long with nothing to do; 0: never")                            \
-	X(AUDIT_MS, "audit-ms", "mayfly.devices.*.audit_ms", "N", "10000",                         \
+	X(AUDIT_MS, BOTH, "audit-ms", "mayfly.devices.*.audit_ms", "N", "10000",                   \
 	  OPTION_RANGE(number, limits.audit_ms, 0, RUN_LIMIT_MS_MAX),                              \
 	  "how often the seal of each is checked again; 0: once, at its birth")                    \
-	X(POISON_LIMIT, "poison-limit", "mayfly.devices.*.poison_limit", "N", "2",                 \
+	X(POISON_LIMIT, BOTH, "poison-limit", "mayfly.devices.*.poison_limit", "N", "2",           \
 	  OPTION_RANGE(number, limits.poison_limit, 0, RUN_POISON_MAX),                            \
 	  "a request that so many processes died of is answered with an error; 0: never")          \
-	X(DEATH_BUDGET, "death-budget", NULL, "N/SECONDS", "10/60",                                \
+	X(DEATH_BUDGET, BOTH, "death-budget", NULL, "N/SECONDS", "10/60",                          \
 	  OPTION_OTHER(option_budget, death_budget),                                               \
 	  "a device that dies so often in so many seconds is quarantined; 0/SECONDS: never")       \
-	X(REQUIRE_SEAL, "require-seal", "mayfly.supervisor.require_seal", "LAYER,..|kernel|all",   \
-	  NULL, OPTION_OTHER(option_seal, require_seal),                                           \
+	X(REQUIRE_SEAL, BOTH, "require-seal", "mayfly.supervisor.require_seal",                    \
+	  "LAYER,..|kernel|all", NULL, OPTION_OTHER(option_seal, require_seal),                    \
 	  "refuse to run with less; kernel: all that this kernel can do for this user")            \
-	X(UID, "uid", NULL, "UID[:GID]", NULL, OPTION_OTHER(option_user, user),                    \
+	X(UID, BOTH, "uid", NULL, "UID[:GID]", NULL, OPTION_OTHER(option_user, user),              \
 	  "of root: become this user, who need not have an account, before anything is opened")    \
-	X(ALLOW_FAULTS, "allow-faults", NULL, NULL, NULL, OPTION_FLAG(allow_faults),               \
+	X(ALLOW_FAULTS, BOTH, "allow-faults", NULL, NULL, NULL, OPTION_FLAG(allow_faults),         \
 	  "faults may be injected by the API; not together with --require-seal")                   \
-	X(FAULTY_PROGRAMS, "faulty-programs", NULL, NULL, NULL, OPTION_FLAG(faulty_programs),      \
+	X(FAULTY_PROGRAMS, BOTH, "faulty-programs", NULL, NULL, NULL,                              \
+	  OPTION_FLAG(faulty_programs),                                                            \
 	  "with --allow-faults: device programs that misbehave when they are told to")             \
-	X(NO_REBOOT, "no-reboot", NULL, NULL, NULL, OPTION_FLAG(no_reboot),                        \
+	X(NO_REBOOT, VM, "no-reboot", NULL, NULL, NULL, OPTION_FLAG(no_reboot),                    \
 	  "end when the guest resets, with status 3 when it crashed")
 
 struct run_options {
@@ -392,6 +397,16 @@ struct run_options {
 	bool no_reboot;
 };
 
+/* ---- vhost-user ---- */
+
+/* Its first member is all that it has in common with run, so that a set's offsets and numbers fit both. */
+struct vhost_options {
+	struct run_options run;
+	char socket[OPTION_SOCKET_MAX]; /* empty: none */
+	const char *operands[1];        /* blk or rng */
+	uint32_t operand_count;
+};
+
 /* ---- doctor ---- */
 
 #define DOCTOR_OPTIONS(X)                                                                          \
@@ -418,7 +433,7 @@ struct ctl_options {
 /* The numbers of the options, for `given`: RUN_KERNEL, MEMORY_SIZE, DISK_ID, ... */
 #define OPTION_ENUM(prefix, NAME) OPTION_##prefix##_##NAME,
 enum run_option {
-#define RUN_OPTION_ENUM(NAME, name, json, arg, fallback, how, text) OPTION_ENUM(RUN, NAME)
+#define RUN_OPTION_ENUM(NAME, whose, name, json, arg, fallback, how, text) OPTION_ENUM(RUN, NAME)
 	RUN_OPTIONS(RUN_OPTION_ENUM)
 #undef RUN_OPTION_ENUM
 };
@@ -484,10 +499,17 @@ struct run_own run_settings_of(const struct run_options *run, const char *id);
 int run_cmdline(const struct run_options *options, char text[OPTION_CMDLINE_MAX]);
 
 extern const struct option_set run_set;
+extern const struct option_set vhost_set;
 extern const struct option_set disk_set;    /* of --disk */
 extern const struct option_set hotplug_set; /* of --memory-hotplug */
 extern const struct option_set doctor_set;
 extern const struct option_set ctl_set;
+
+/* What mayfly vhost-user is to do, from its options and from their configuration file, where there is one: complete
+ * and consistent, each device with the socket that was said for it; one without takes one of systemd's.
+ * 0, or -EINVAL with a line in error. */
+int vhost_configure(const struct vhost_options *vhost, struct run_options *run,
+		    struct option_error *error);
 
 /* What must hold between options, however they came: at the end of a command line and of a file, and
  * before the start, since the API changes one thing at a time. */

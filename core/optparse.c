@@ -177,6 +177,16 @@ int option_group(const struct option *o, const char *text, void *field, struct o
 	return ret != 0 ? ret : group_required(set, field, error);
 }
 
+static void overlay_operands(const struct option_set *set, void *out, const void *from)
+{
+	if (set->operands == NULL)
+		return;
+	memcpy((char *)out + set->operands_offset, (const char *)from + set->operands_offset,
+	       set->operands_max * sizeof(const char *));
+	memcpy((char *)out + set->operand_count, (const char *)from + set->operand_count,
+	       sizeof(uint32_t));
+}
+
 void options_overlay(const struct option_set *set, void *out, const void *from)
 {
 	const uint64_t given = *set_given(set, (void *)from);
@@ -194,6 +204,7 @@ void options_overlay(const struct option_set *set, void *out, const void *from)
 			memcpy(to, value, o->room);
 	}
 	*set_given(set, out) |= given;
+	overlay_operands(set, out, from);
 }
 
 /* ---- the command line ---- */

@@ -96,8 +96,8 @@ int options_assign(const struct option_set *set, void *out, const char *name, co
 int options_parse(const struct option_set *set, int argc, char *const *argv, void *out,
 		  struct option_error *error);
 
-/* Everything that was given in `from` goes onto `out`, key by key where an option is a group; not what
- * is repeated. */
+/* Everything that was given in `from` goes onto `out`, key by key where an option is a group, and operands; not
+ * what is repeated. */
 void options_overlay(const struct option_set *set, void *out, const void *from);
 
 /* ---- verbs ---- */

@@ -337,7 +337,8 @@ static int create(struct process *p)
 {
 	struct option_error error = { "" };
 
-	p->site = (struct process_site){ &p->options, p->spawners, p->spawner_count, p->loop };
+	p->site = (struct process_site){ p->verb_options, &p->options, p->spawners,
+					 p->spawner_count, p->loop };
 	return hooked(p, p->ops->create(&p->site, &p->made, &error), &error);
 }
 

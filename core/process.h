@@ -22,6 +22,7 @@ struct process_files;
 
 /* What a station is made from; all of it is borrowed, and outlives destroy(). */
 struct process_site {
+	const void *verb_options; /* as process_main() got them */
 	const struct run_options
 		*options; /* complete: configuration file, id, state directory, API socket */
 	struct spawner *spawners; /* as many as spawners() said, started */

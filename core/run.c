@@ -15,7 +15,8 @@ static int configure(const void *verb_options, struct run_options *options,
 		     struct option_error *error)
 {
 	*options = *(const struct run_options *)verb_options;
-	return options->config[0] != '\0' ? config_load(options->config, options, error) : 0;
+	return options->config[0] != '\0' ? config_load(options->config, &run_set, options, error)
+					  : 0;
 }
 
 /* All its devices are under one supervisor, since they have one guest's memory. */

@@ -188,5 +188,5 @@ void api_get_config(struct api_call *call)
 		return;
 	}
 	station_options(call->station, options);
-	api_answer(call, config_all(options));
+	api_answer(call, config_all(options, call->vmm == NULL));
 }

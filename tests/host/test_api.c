@@ -404,9 +404,9 @@ static void test_configuration(void **state)
 	snprintf(path, sizeof(path), "%s/config.json", dir);
 	assert_int_equal(json_dump_file(answer, path, 0), 0);
 	options_default(&run_set, &loaded);
-	if (config_load(path, &loaded, &error) != 0)
+	if (config_load(path, &run_set, &loaded, &error) != 0)
 		fail_msg("%s", error.text);
-	again = config_all(&loaded);
+	again = config_all(&loaded, false);
 	assert_true(json_equal(again, answer));
 	json_decref(again);
 	assert_string_equal(loaded.disks[0].id, "rootfs");

@@ -263,7 +263,7 @@ static int load(const char *devices)
 	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
 	close(fd);
 	options_default(&run_set, &run);
-	ret = config_load(name, &run, &error);
+	ret = config_load(name, &run_set, &run, &error);
 	unlink(name);
 	return ret;
 }
@@ -309,7 +309,7 @@ static void test_schedules(void **state)
 	assert_schedule("rng", 30000, 500);
 	assert_schedule("none", 30000, 500);
 	/* What is shown of it says the same again. */
-	all = config_all(&run);
+	all = config_all(&run, false);
 	devices = json_object_get(json_object_get(all, "mayfly"), "devices");
 	assert_int_equal(json_object_size(devices), 4);
 	char *text = json_dumps(devices, 0);
@@ -359,7 +359,7 @@ static void test_lanes(void **state)
 		fail_msg("%s", error.text);
 	assert_int_equal(run.disks[0].queues, 3);
 	assert_int_equal(run.disks[0].lanes, 2);
-	all = config_all(&run);
+	all = config_all(&run, false);
 	char *text = json_dumps(
 		json_object_get(json_object_get(json_object_get(all, "mayfly"), "devices"), "d"),
 		0);
@@ -392,7 +392,7 @@ static void test_balloon(void **state)
 	(void)state;
 	fresh();
 	assert_false(run_has_balloon(&run));
-	all = config_all(&run);
+	all = config_all(&run, false);
 	assert_null(json_object_get(all, "balloon"));
 	json_decref(all);
 	refuses("balloon", "{\"amount_mib\":-1,\"deflate_on_oom\":true}",
@@ -407,7 +407,7 @@ static void test_balloon(void **state)
 	fresh();
 	takes("balloon", "{\"amount_mib\":0,\"deflate_on_oom\":false}"); /* there, and empty */
 	assert_true(run_has_balloon(&run));
-	all = config_all(&run);
+	all = config_all(&run, false);
 	assert_int_equal(json_object_size(json_object_get(all, "balloon")), 5);
 	json_decref(all);
 	takes("balloon", "{\"amount_mib\":7,\"deflate_on_oom\":true,\"stats_polling_interval_s\":3,"
@@ -433,7 +433,7 @@ static void test_hotplug(void **state)
 
 	(void)state;
 	fresh();
-	all = config_all(&run);
+	all = config_all(&run, false);
 	assert_null(json_object_get(all, "memory-hotplug"));
 	json_decref(all);
 	refuses("memory-hotplug", "{\"total_size_mib\":1}",
@@ -445,7 +445,7 @@ static void test_hotplug(void **state)
 	assert_true(run.hotplug_count == 1 && run.hotplug[0].total_bytes == 1u << 30 &&
 		    run.hotplug[0].block_bytes == 2u << 20 &&
 		    run.hotplug[0].slot_bytes == 128u << 20);
-	all = config_all(&run);
+	all = config_all(&run, false);
 	section = json_object_get(all, "memory-hotplug"); /* as Firecracker has it */
 	assert_int_equal(json_integer_value(json_object_get(section, "total_size_mib")), 1024);
 	json_decref(all);
@@ -457,7 +457,7 @@ static void test_hotplug(void **state)
 	assert_non_null(strstr(error.text, "memory-hotplug: node: the guest has 1 NUMA nodes"));
 	run.memory.nodes = 2;
 	assert_int_equal(run_consistent(&run, &error), 0);
-	all = config_all(&run);
+	all = config_all(&run, false);
 	assert_int_equal(json_array_size(json_object_get(all, "memory-hotplug")), 2);
 	json_decref(all);
 }
