@@ -280,6 +280,7 @@ struct supervisor {
 	struct box_memory memory;                 /* that generations are born into */
 	struct box_memory before;                 /* the last change of it */
 	enum replace_reason change;               /* why */
+	uint32_t core_limit;                      /* of boxes */
 	struct epoch_wait *wait;                  /* NULL: no change goes on */
 	struct loop_timer step;                   /* of it */
 	struct device *devices;
@@ -424,6 +425,8 @@ void evidence_bury(struct generation *gen);
 /* launch.c */
 /* The common part, filter compiled. 0 or -errno. */
 int launch_prepare(struct device *dev);
+/* RLIMIT_CORE of boxes, by that of this process; before its threads are confined. */
+uint32_t launch_core_limit(void);
 /* The record of one box and its descriptors in the order that launch.h gives. */
 void launch_fill(const struct box *box, struct launch_record *launch);
 uint32_t launch_fds(const struct box *box, const struct launch_record *launch, int *fds);

@@ -90,7 +90,7 @@ static void launch_numbers(const struct device *dev, uint32_t lane, struct launc
 
 /* 1 and not 0: a pipe that takes core dumps gets them at 0.  Where the VMM was started with 0 for
  * ever, nobody can raise it again; what is left is that a box is not dumpable. */
-static uint32_t launch_core_limit(void)
+uint32_t launch_core_limit(void)
 {
 	struct rlimit limit;
 
@@ -115,7 +115,7 @@ static int launch_lane(struct device *dev, uint32_t lane)
 	l->landlock_net = host->landlock_net;
 	l->landlock_scope = host->landlock_scope;
 	l->fsize = dev->spec.fsize;
-	l->core_limit = launch_core_limit();
+	l->core_limit = dev->sup->core_limit;
 	l->config = dev->spec.config;
 	return policy_compile(l, dev->spec.policy_when);
 }

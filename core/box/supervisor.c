@@ -147,6 +147,7 @@ int supervisor_create(struct supervisor **out, struct spawner *spawner,
 	sup->spawner = spawner;
 	sup->host = *host;
 	sup->memory = *memory;
+	sup->core_limit = launch_core_limit();
 	sup->autopsy_dir = -1;
 	sup->on_spawner = (struct loop_source){ supervisor_on_spawner, -1 };
 	pthread_mutex_init(&sup->lock, NULL);

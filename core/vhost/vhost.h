@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * `mayfly vhost-user`: devices that are served to other VMMs, each at a socket of its own.
- *
- * The process around it is core/process.c's; vhost.c is the table of hooks that says what is a back-end's.
- * What its hooks get, and when:
+ * The process around it is core/process.c's; what a back-end's hooks get of it, and when:
  *
  *   configure  struct vhost_start: options as parsed; vhost_configure() makes run_options of them, in which every
  *              disk has own.socket, and the entropy device own[OWN_DEVICE_RNG].socket: where to listen, or
