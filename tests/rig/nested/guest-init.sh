@@ -5,7 +5,7 @@
 # Makes and mounts ext4 on the virtio disks, puts all devices under load (guestload) until the last
 # disk says "stop", checks everything that was written, checks the file systems, prints
 #
-#   DEMO-GUEST: files=.. bytes=.. verified=.. errors=.. hammered=.. rng_bytes=.. ticks=.. kept=.. md5=ok fsck=clean kernel_messages=..
+#   DEMO-GUEST: files=.. bytes=.. verified=.. errors=.. hammered=.. rng_bytes=.. ticks=.. slowest_ms=.. kept=.. md5=ok fsck=clean kernel_messages=..
 #
 # on the console and on the serial port, and powers off.  kernel_messages counts what the kernel said
 # since the load began at warning level or about the devices.  Kernel command line:
@@ -13,6 +13,7 @@
 #   demo.writers=N, demo.hammers=N   how many write at a time (default 4 and 12)
 #   demo.hot=POLICY[,POLICY..]   how memory blocks that come are onlined, in their order (kernel, movable); when
 #                    all have come, demo.fill=MIB of memory are filled, used for disk I/O and verified
+#   demo.refill=MIB  so much memory is filled, used for disk I/O and verified, again and again while the load runs
 #   demo.disk=NAME[,NAME..], demo.control=NAME   default vda, vdb; control `none`: run for demo.seconds
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 MARK='demo: the load begins'
@@ -86,6 +87,16 @@ hot_memory() {
 	guestload memory "$(param demo.fill 64)" "/mnt/${disks%% *}/memory"
 }
 
+# Whatever memory there is just then: what came is used, what is to go is in use.
+refill_memory() {
+	while :; do
+		for disk in $disks; do
+			! [ -e /run/over ] || return
+			guestload memory "$1" "/mnt/$disk/memory"
+		done
+	done
+}
+
 for module in virtio_pci virtio_blk virtio_console virtio-rng virtio_mem button evdev; do
 	modprobe $module || echo "modprobe $module failed" >>/run/early
 done
@@ -134,7 +145,14 @@ load=$!
 tail -f /run/load &
 tail=$!
 ! grep -q 'demo\.hot=' /proc/cmdline || hot_memory &
+refill=
+if grep -q 'demo\.refill=' /proc/cmdline; then
+	refill_memory "$(param demo.refill 64)" &
+	refill=$!
+fi
 wait $load
+: >/run/over
+[ -z "$refill" ] || wait "$refill"
 kill $tail 2>/dev/null
 sums=$(tail -n 1 /run/load)
 
