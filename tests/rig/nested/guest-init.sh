@@ -57,14 +57,17 @@ fail() {
 
 # What the kernel said since the load began: `<PRIORITY>[ time] text` a line.  -1: the mark is gone,
 # so some of it is lost.  Left out: the line of a mount, what a slow host alone makes it say, how it
-# tells that memory was asked for which it cannot give, and virtio-mem's sizes.
+# tells that memory was asked for which it cannot give, or not at once, and virtio-mem's sizes.
 kernel_messages() {
 	dmesg -r | awk -v mark="$MARK" '
 		index($0, mark) { on = 1; n = 0; next }
 		!on { next }
 		/EXT4-fs \(vd[a-z]\): (un)?mount(ed|ing) filesystem/ { next }
 		/(hrtimer|perf): interrupt took|RT throttling activated/ { next }
-		/page:[0-9a-f]+ refcount:.* pfn:|\] (flags|raw): 0|page dumped because: unmovable/ { next }
+		/page:[0-9a-f]+ refcount:.* pfn:|\] (anon )?flags: 0|\] raw: 0|page dumped because: unmovable/ { next }
+		/migrating pfn [0-9a-f]+ failed ret:|failed to isolate pfn [0-9a-f]+$/ { next }
+		/page dumped because: (migration failure|isolation failed)/ { next }
+		/\] memcg:[0-9a-f]+$|\] aops:[a-z0-9_]+ ino:/ { next }
 		/\] raw: [0-9a-f ]+$|\] head:[0-9a-f]+ order:|memory memory[0-9]+: Offline failed/ { next }
 		/virtio_mem virtio[0-9]+: (plugged|requested) size: / { next }
 		{ p = $0; sub(/^</, "", p); sub(/>.*/, "", p) }

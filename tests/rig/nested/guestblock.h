@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Blocks that describe themselves, of guestload.c and guestmemory.c: one that was lost, torn, misplaced, or is
- * from an earlier
- * round, shows when it is looked at.
+ * from an earlier round, shows when it is looked at.
  */
 #ifndef MAYFLY_RIG_NESTED_GUESTBLOCK_H
 #define MAYFLY_RIG_NESTED_GUESTBLOCK_H

@@ -6,13 +6,15 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/rig/nested/guestblock.h"
 #include "tests/rig/nested/guestmemory.h"
 
 #define MEMORY_WRITER 1000u
-#define MEMORY_DISK_BLOCKS 4096u /* of it go to the disk and come back */
+#define MEMORY_DISK_BLOCKS 4096u /* of it at most, or a quarter, go to the disk and come back */
+#define NICENESS (-10)           /* as the hammers, which would leave it little */
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 #define PAGEMAP_PFN ((UINT64_C(1) << 55) - 1)
 
@@ -25,14 +27,14 @@ static uint64_t memory_wrong(const struct block *memory, unsigned int blocks)
 	return wrong;
 }
 
-/* The last of it, by requests whose buffers it is itself. 0 or an error number. */
+/* By requests whose buffers it is itself. 0 or an error number. */
 static int memory_to_disk(struct block *memory, unsigned int blocks, const char *path)
 {
 	const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT, 0600);
 	int ret = fd < 0 ? errno : 0;
 
-	for (unsigned int at = 0; at < MEMORY_DISK_BLOCKS && ret == 0; at += CHUNK_BLOCKS) {
-		struct block *chunk = &memory[blocks - MEMORY_DISK_BLOCKS + at];
+	for (unsigned int at = 0; at < blocks && ret == 0; at += CHUNK_BLOCKS) {
+		struct block *chunk = &memory[at];
 
 		ret = transferred(pwrite(fd, chunk, CHUNK_BLOCKS * BLOCK, (off_t)at * BLOCK),
 				  CHUNK_BLOCKS);
@@ -70,15 +72,19 @@ static unsigned int memory_high(const struct block *memory, unsigned int blocks)
 int guestmemory(unsigned int mib, const char *path)
 {
 	const unsigned int blocks = mib * (1048576 / BLOCK);
-	struct block *memory = buffer_make(blocks);
+	const unsigned int disk_blocks =
+		blocks / 4 < MEMORY_DISK_BLOCKS ? blocks / 4 : MEMORY_DISK_BLOCKS;
+	struct block *memory = buffer_make(blocks), *part = &memory[blocks - disk_blocks];
 	unsigned int high;
 	uint64_t wrong;
 	int ret;
 
+	if (setpriority(PRIO_PROCESS, 0, NICENESS) != 0)
+		printf("guestload: priority: %s\n", strerror(errno));
 	for (unsigned int i = 0; i < blocks; i++)
 		block_make(&memory[i], MEMORY_WRITER, 1, i, blocks);
-	high = memory_high(&memory[blocks - MEMORY_DISK_BLOCKS], MEMORY_DISK_BLOCKS);
-	ret = memory_to_disk(memory, blocks, path);
+	high = memory_high(part, disk_blocks);
+	ret = memory_to_disk(part, disk_blocks, path);
 	if (ret != 0)
 		printf("guestload: %s: %s\n", path, strerror(ret));
 	wrong = memory_wrong(memory, blocks);
