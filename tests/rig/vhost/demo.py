@@ -27,7 +27,7 @@ import time
 
 from backend import Backend, Disk
 from disturb import Dimms, Killer, Replacer
-from guest import Guest, check_images
+from guest import QemuGuest, check_images
 from rig import Run
 
 SECONDS = int(os.environ.get("VHOST_SECONDS") or 60)
@@ -40,23 +40,22 @@ RATE_REACHED = 0.5  # of RATE, at least, whatever else this machine does
 UNWANTED = ("seccomp", "hang", "protocol", "ring", "storm", "audit")
 
 
-def disturb(run, api, guest, disks):
-    """All of it, for SECONDS and until each disk was replaced so often."""
+def disturb(run, api, dimms, disks, seconds, rate):
+    """All of it, for so long and until each disk was replaced as often as that makes."""
     idents = [disk.id for disk in disks]
-    replacers = [Replacer(api, ident, SECONDS * RATE, RATE) for ident in idents]
+    replacers = [Replacer(api, ident, seconds * rate, rate) for ident in idents]
     killer = Killer(api, idents, KILL_PERIOD_S)
-    dimms = Dimms(run, guest)
     begun = time.monotonic()
     for thread in replacers + [killer]:
         thread.start()
-    while time.monotonic() - begun < SECONDS:
+    while time.monotonic() - begun < seconds:
         dimms.once()
         run.note(f"{time.monotonic() - begun:3.0f} s: {dimms.removed} DIMMs came and went, "
                  f"{sum(r.done for r in replacers)} replacements, {sum(killer.killed.values())} processes killed")
     killer.stop.set()
     killer.join_it()
     for replacer in replacers:
-        replacer.join_it(SECONDS / RATE_REACHED)
+        replacer.join_it(seconds / RATE_REACHED)
     took = time.monotonic() - begun
     run.note(f"{sum(r.done for r in replacers) / took:.1f} replacements a second")
     return replacers, killer, dimms
@@ -74,7 +73,7 @@ def show_devices(run, devices, replacers, killer):
         print(columns.format(ident, device["generation"], why["operator"], replacer.in_flight, killer.killed[ident],
                              why["crash"], why["memory-map"], f"{switch['p50']}/{switch['max']}"), flush=True)
         run.expect(device["state"] == "active", f"{ident} is {device['state']}")
-        run.expect(replacer.done == SECONDS * RATE, f"{ident}: {replacer.done} replacements")
+        run.expect(replacer.done == replacer.times, f"{ident}: {replacer.done} replacements")
         run.expect(why["operator"] >= replacer.done, f"{ident}: {why['operator']} replacements by its own count")
         run.expect(0 < why["crash"] <= killer.killed[ident], f"{ident}: {why['crash']} recoveries")
         run.expect(why["memory-map"] > 0, f"{ident}: no replacement by a change of memory")
@@ -92,10 +91,10 @@ def show_dimms(dimms):
 def demo(run):
     disks = [Disk(run, "d0", 1, DISK_MIB), Disk(run, "d1", 2, DISK_MIB)]
     backend = Backend(run, disks)
-    guest = Guest(run, disks, f"demo.refill={REFILL_MIB}")
+    guest = QemuGuest(run, disks, f"demo.refill={REFILL_MIB}")
     backend.start()
     guest.start()
-    replacers, killer, dimms = disturb(run, backend.api, guest, disks)
+    replacers, killer, dimms = disturb(run, backend.api, Dimms(run, guest, guest.qmp), disks, SECONDS, RATE)
     devices = backend.api.devices()
     with open(run.path("devices.json"), "w") as file:
         json.dump(devices, file, indent=1)

@@ -117,13 +117,14 @@ class Dimms:
     """DIMMs that are added, used by the guest, and ejected."""
 
     SIZES_MIB = (128, 256)
+    REFUSED_MAX = 20
     OST_OK = 0
-    OST_INSERTED, OST_EJECT = (1, 0x200), (3, 0x103)
+    OST_INSERTED = (1, 0x200)
 
-    def __init__(self, run, guest):
+    def __init__(self, run, guest, qmp):
         self.run = run
         self.guest = guest
-        self.qmp = guest.qmp
+        self.qmp = qmp
         self.added = self.removed = self.refused = 0
         self.add_ms, self.remove_ms = [], []
         self.high_kib = 0
@@ -132,19 +133,19 @@ class Dimms:
         return self.guest.console.find(r"^DEMO-GUEST: memory mib=\d+ wrong=(\d+) disk=(\w+) high_kib=(\d+)$")
 
     def _used(self, seen):
-        """Once a round of the guest's that began after `seen` of them were over, has ended: its high_kib."""
-        lines = self._memory_lines()
-        return lines[seen + 1:] and max(1, sum(int(kib) for _, _, kib in lines[seen + 1:]))
+        """Once a round of the guest's that began after `seen` of them were over has ended."""
+        return len(self._memory_lines()) >= seen + 2
+
+    def slot(self):
+        """Another than the last: the guest looks once more at what it ejected, and is not to find the next there."""
+        return self.added % SLOTS
 
     def add(self, mib):
-        # Each in another slot than the last: the guest looks once more at what it ejected, and is not to find
-        # the next one there.
         name = f"dimm{self.added}"
         self.qmp.command("object-add", **{"qom-type": "memory-backend-memfd", "id": name + "-memory",
                                           "size": mib << 20, "share": True})
         begun = time.monotonic()
-        self.qmp.command("device_add", driver="pc-dimm", id=name, memdev=name + "-memory",
-                         slot=self.added % SLOTS)
+        self.qmp.command("device_add", driver="pc-dimm", id=name, memdev=name + "-memory", slot=self.slot())
         self.add_ms.append((time.monotonic() - begun) * 1000)
         self.added += 1
         event = self.qmp.event(60, f"the guest takes {name}", lambda event, data: (
@@ -156,7 +157,14 @@ class Dimms:
     def use(self):
         """Until the guest has used what memory it has, from some time after this call."""
         seen = len(self._memory_lines())
-        self.high_kib += self.run.wait_running(90, "the guest uses its memory", lambda: self._used(seen))
+        self.run.wait_running(90, "the guest uses its memory", lambda: self._used(seen))
+        self.high_kib += sum(int(kib) for _, _, kib in self._memory_lines()[seen:])
+
+    def refuse(self, why):
+        """Something in it was in use for too long: it is asked for again, but not for ever."""
+        self.refused += 1
+        if self.refused > self.REFUSED_MAX:
+            raise Failure(f"the guest does not eject its DIMMs: {why}")
 
     def remove(self, name):
         begun = time.monotonic()
@@ -166,10 +174,7 @@ class Dimms:
                 event in ("DEVICE_DELETED", "MEM_UNPLUG_ERROR") and data.get("device") == name))
             if event["event"] == "DEVICE_DELETED":
                 break
-            self.refused += 1  # something in it was in use for too long
-            self.run.expect(self.refused < 20, "the guest does not eject its DIMMs")
-            if self.run.failed:
-                raise Failure("see above")
+            self.refuse(event["data"])
         self.remove_ms.append((time.monotonic() - begun) * 1000)
         self.qmp.command("object-del", id=name + "-memory")
         self.removed += 1
@@ -185,4 +190,4 @@ class Dimms:
                         f"{self.added} DIMMs added, {self.removed} removed")
         self.run.expect(all(wrong == "0" and disk == "ok" for wrong, disk, _ in lines),
                         "what the guest had in its memory is wrong")
-        self.run.expect(self.high_kib > 1024, "the guest did no disk I/O from its DIMMs")
+        self.run.expect(self.high_kib > 0, "the guest did no disk I/O from its DIMMs")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest: Debian's stock kernel in QEMU (TCG), whose disks are vhost-user-blk.
+"""The guest: Debian's stock kernel in QEMU (TCG), whose disks are the back-end's.
 
 The initial file system is the nested rig's: guest-init.sh makes, mounts and loads a file system on each
 disk, until the control disk (QEMU's own, read-only) says stop; then it checks everything and says so.
@@ -12,6 +12,8 @@ import subprocess
 from qmp import Qmp
 from rig import NESTED, Failure
 
+KERNEL = os.path.join(NESTED, "kernel", "vmlinuz")
+INITRD = os.path.join(NESTED, "guest.cpio")
 MEMORY_MIB = 512
 MEMORY_MAX = "4G"
 SLOTS = 8
@@ -20,12 +22,12 @@ LONGEST_S = 1200
 VDX = "abcdefgh"
 
 
-def command_line(disks, control):
-    """The kernel's.  auto_online_blocks, from the beginning; without it nothing onlines what comes."""
-    names = [f"vd{VDX[i]}" for i in range(len(disks) + 1)]
+def command_line(disks):
+    """The kernel's.  The control disk is the last.  What memory comes, the kernel onlines, and movable."""
+    names = [f"vd{VDX[i]}" for i in range(disks + 1)]
     return " ".join((
         "console=hvc0 quiet panic=-1 memhp_default_state=online_movable",
-        f"demo.disk={','.join(names[:-1])} demo.control={names[-1] if control else 'none'}",
+        f"demo.disk={','.join(names[:-1])} demo.control={names[-1]}",
         f"demo.writers={WRITERS} demo.hammers={HAMMERS} demo.seconds={LONGEST_S}"))
 
 
@@ -68,43 +70,17 @@ class Verdict:
 
 
 class Guest:
-    def __init__(self, run, disks, words=""):
+    """What is told to it and asked of it; who starts it is one of the classes that follow."""
+
+    def __init__(self, run):
         self.run = run
-        self.disks = disks
-        self.words = words
         self.control = run.path("control.img")
         self.console = Console(run.path("console.log"))
-        self.child = None
-        self.qmp = None
         with open(self.control, "wb") as file:
             file.truncate(4096)
 
-    def _arguments(self):
-        path = self.run.path
-        arguments = [
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
-            "-machine", "q35,memory-backend=ram", "-m", f"{MEMORY_MIB}M,slots={SLOTS},maxmem={MEMORY_MAX}",
-            "-object", f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on",
-            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-kernel", os.path.join(NESTED, "kernel", "vmlinuz"), "-initrd", os.path.join(NESTED, "guest.cpio"),
-            "-append", f"{command_line(self.disks, True)} {self.words}",
-            "-qmp", f"unix:{path('qmp.sock')},server=on,wait=off",
-            "-serial", f"file:{path('serial.log')}",
-            "-chardev", f"file,id=console,path={path('console.log')}",
-            "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console",
-            "-device", "virtio-rng-pci"]
-        for disk in self.disks:
-            arguments += [
-                "-chardev", f"socket,id={disk.id}-socket,path={disk.socket},reconnect=1",
-                "-device", f"vhost-user-blk-pci,id={disk.id},chardev={disk.id}-socket,num-queues={disk.queues}"]
-        return arguments + [
-            "-drive", f"if=none,id=control,file={self.control},format=raw,readonly=on",
-            "-device", "virtio-blk-pci,drive=control"]
-
-    def start(self):
-        """Returns when its load runs."""
-        self.child = self.run.start("qemu", self._arguments())
-        self.qmp = Qmp(self.run.path("qmp.sock"))
+    def wait_load(self):
+        """Until its load runs."""
         up = self.said(90, "the guest boots", r"^DEMO-GUEST: (up after .*)$")
         self.run.note(f"guest is {up}, {self.run.seconds():.0f} s after the start of it all")
         self.said(90, "the load runs", r"^DEMO-GUEST: (load runs), ")
@@ -119,15 +95,59 @@ class Guest:
             raise Failure(failed[0])
         return self.console.find(pattern)
 
-    def stop(self):
-        """Tells it to end its load; returns its verdict when it has powered off."""
+    def tell_to_stop(self):
         with open(self.control, "r+b") as file:
             file.write(b"stop")
-        status = self.run.wait(self.child, 120)
-        self.run.expect(status == 0, f"QEMU ended with status {status}")
+
+    def verdict(self):
         verdict = Verdict(self.run, self.console)
         print(f"guest: {verdict.line}", flush=True)
         return verdict
+
+
+class QemuGuest(Guest):
+    """Started by a command line."""
+
+    def __init__(self, run, disks, words=""):
+        super().__init__(run)
+        self.disks = disks
+        self.words = words
+        self.child = None
+        self.qmp = None
+
+    def _arguments(self):
+        path = self.run.path
+        arguments = [
+            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+            "-machine", "q35,memory-backend=ram", "-m", f"{MEMORY_MIB}M,slots={SLOTS},maxmem={MEMORY_MAX}",
+            "-object", f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on",
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-kernel", KERNEL, "-initrd", INITRD,
+            "-append", f"{command_line(len(self.disks))} {self.words}",
+            "-qmp", f"unix:{path('qmp.sock')},server=on,wait=off",
+            "-serial", f"file:{path('serial.log')}",
+            "-chardev", f"file,id=console,path={path('console.log')}",
+            "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console",
+            "-device", "virtio-rng-pci"]
+        for disk in self.disks:
+            arguments += [
+                "-chardev", f"socket,id={disk.id}-socket,path={disk.socket},reconnect=1",
+                "-device", f"vhost-user-blk-pci,id={disk.id},chardev={disk.id}-socket,num-queues={disk.queues}"]
+        return arguments + [
+            "-drive", f"if=none,id=control,file={self.control},format=raw,readonly=on",
+            "-device", "virtio-blk-pci,drive=control"]
+
+    def start(self):
+        self.child = self.run.start("qemu", self._arguments())
+        self.qmp = Qmp(self.run.path("qmp.sock"))
+        self.wait_load()
+
+    def stop(self):
+        """Tells it to end its load; its verdict, when it has powered off."""
+        self.tell_to_stop()
+        status = self.run.wait(self.child, 120)
+        self.run.expect(status == 0, f"QEMU ended with status {status}")
+        return self.verdict()
 
 
 def check_images(run, disks):

@@ -41,8 +41,8 @@ def wait_until(seconds, text, condition):
         time.sleep(POLL_S)
 
 
-def _die_with_parent():
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _die_with_parent(number):
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 class Run:
@@ -71,11 +71,12 @@ class Run:
 
     # ---- processes ----
 
-    def start(self, name, argv, **options):
-        """Starts a process whose output is appended to NAME.log.  From the main thread only: it dies with that."""
+    def start(self, name, argv, death=signal.SIGKILL, **options):
+        """Starts a process whose output is appended to NAME.log.  From the main thread only: when that ends,
+        however it does, the process gets the signal `death`."""
         with open(self.path(name + ".log"), "ab") as log:
             child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                     preexec_fn=_die_with_parent, **options)
+                                     preexec_fn=lambda: _die_with_parent(death), **options)
         child.name = name
         self.children.append(child)
         return child
@@ -88,6 +89,16 @@ class Run:
             raise Failure(f"{child.name} does not end within {seconds * SLOW:.0f} s") from None
         self.children.remove(child)
         return status
+
+    def end(self, child):
+        """By SIGTERM, or else SIGKILL, whatever it is at."""
+        child.terminate()
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        self.children.remove(child)
 
     def running(self):
         """Fails when one of the children has ended."""
@@ -112,13 +123,8 @@ class Run:
         return self
 
     def _end_children(self):
-        for child in reversed(self.children):
-            child.terminate()
-            try:
-                child.wait(10)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        for child in reversed(self.children.copy()):
+            self.end(child)
 
     def _logs(self):
         return [path for pattern in LOGS for path in sorted(glob.glob(self.path(pattern)))]
