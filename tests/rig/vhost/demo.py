@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: Apache-2.0
 """demo.py: `make demo-vhost`.  A stock QEMU and a stock Debian guest whose disks are mayfly's.
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: Apache-2.0
 """domain.py: `make demo-vhost-libvirt`.  docs/vhost-user-domain.xml under Debian's libvirt, as it is.
 

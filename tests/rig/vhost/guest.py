@@ -151,9 +151,10 @@ class QemuGuest(Guest):
 
 
 def check_images(run, disks):
-    """fsck from outside."""
+    """fsck from outside, by this system's or what the nested rig unpacked."""
+    path = ":".join([os.environ["PATH"], "/usr/sbin", "/sbin", os.path.join(NESTED, "pkg", "sbin")])
     for disk in disks:
         check = subprocess.run(["e2fsck", "-f", "-n", disk.image], capture_output=True, text=True,
-                               env=dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin"), check=False)
+                               env=dict(os.environ, PATH=path), check=False)
         print(f"  {check.stdout.strip().splitlines()[-1] if check.stdout else check.stderr.strip()}", flush=True)
         run.expect(check.returncode == 0, f"fsck of {disk.id} from outside: {check.returncode}")

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: Apache-2.0
 """reaper.py COMMAND [ARGUMENT]..: runs a command none of whose descendants outlives it, daemons included.
 
