@@ -65,7 +65,7 @@ kernel_messages() {
 		/EXT4-fs \(vd[a-z]\): (un)?mount(ed|ing) filesystem/ { next }
 		/(hrtimer|perf): interrupt took|RT throttling activated/ { next }
 		/page:[0-9a-f]+ refcount:.* pfn:|\] (anon )?flags: 0|\] raw: 0|page dumped because: unmovable/ { next }
-		/migrating pfn [0-9a-f]+ failed ret:|failed to isolate pfn [0-9a-f]+$/ { next }
+		/migrating pfn [0-9a-f]+ failed ret:|failed to isolate pfn [0-9a-f]+$|do_migrate_range: / { next }
 		/page dumped because: (migration failure|isolation failed)/ { next }
 		/\] memcg:[0-9a-f]+$|\] aops:[a-z0-9_]+ ino:/ { next }
 		/\] raw: [0-9a-f ]+$|\] head:[0-9a-f]+ order:|memory memory[0-9]+: Offline failed/ { next }
