@@ -10,8 +10,8 @@ import socket
 from rig import TOP, Failure, wait_until
 
 MAYFLY = os.environ.get("MAYFLY", os.path.join(TOP, "build", "mayfly"))
-# More deaths than a run makes: how a budget is spent is shown elsewhere.
-DEATHS = 1000
+# More deaths than a run makes: what comes of a budget that is spent is shown elsewhere.
+DEATH_BUDGET = {"deaths": 64, "seconds": 60}
 ANSWER_S = 60
 # As a volume of a cloud has it, and as here the disk and not the guest's CPU is what the load waits for.
 RATE_MIB = int(os.environ.get("VHOST_BANDWIDTH") or 40)
@@ -90,7 +90,7 @@ class Backend:
                        for d in self.disks],
             "mayfly": {
                 "devices": {d.id: {"socket": d.socket, "queues": d.queues} for d in self.disks},
-                "supervisor": {"death_budget": {"deaths": DEATHS, "seconds": 60}},
+                "supervisor": {"death_budget": DEATH_BUDGET},
             },
         }
 
