@@ -55,13 +55,13 @@ def restart(run, backend, disks):
 
 def change_build(run, backend, disks):
     """SIGTERM, and the start of the other build."""
-    version = backend.api.get("/version")["version"]
+    version = backend.api.get("/version")["vmm_version"]
     begun = time.monotonic()
     backend.stop()
     backend.start(NEXT)
     wait_written(run, disks)
     took = time.monotonic() - begun
-    successor = backend.api.get("/version")["version"]
+    successor = backend.api.get("/version")["vmm_version"]
     run.expect(successor != version, f"the other build has the same version, {version}")
     run.note(f"version {version} was replaced by {successor}: {took:.2f} s until the guest's writes arrived")
 
