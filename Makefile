@@ -36,6 +36,7 @@ include mk/bench.mk
 include mk/lint.mk
 include mk/escape.mk
 include mk/demo.mk
+include mk/vhost.mk
 
 .PHONY: all
 all: $(O)/mayfly $(DEV_PROGRAMS) $(FAULTY_PROGRAMS) ## build mayfly and the device programs

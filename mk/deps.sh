@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# deps.sh: sees to it that what mk/packages.txt lists is installed.  One dpkg-query when nothing is
+# deps.sh [LIST]: sees to it that what LIST (mk/packages.txt) has is installed.  One dpkg-query when nothing is
 # missing.  Else: as root it installs by apt-get, as anybody else it prints the command and exits 1.
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
 
-mapfile -t wanted < <(sed -E 's/#.*//; /^[[:space:]]*$/d; s/^([^[:space:]]+).*/\1/' mk/packages.txt)
+mapfile -t wanted < <(sed -E 's/#.*//; /^[[:space:]]*$/d; s/^([^[:space:]]+).*/\1/' "${1:-mk/packages.txt}")
 
 if ! command -v dpkg-query >/dev/null; then
 	echo "deps: no dpkg here.  On Debian 12 these packages are used: ${wanted[*]}" >&2

@@ -71,7 +71,7 @@ compile() {
 guest=${work:?}/guest
 add_base "$guest" "$here/guest-init.sh"
 add_modules "$guest" "$GUEST_MODULES"
-compile guestload.c "$guest/bin/guestload"
+compile guestload.c "$guest/bin/guestload" "$here/guestmemory.c"
 pack "$guest" "$NESTED/guest.cpio"
 
 l1=$work/l1

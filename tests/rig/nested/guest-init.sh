@@ -5,7 +5,7 @@
 # Makes and mounts ext4 on the virtio disks, puts all devices under load (guestload) until the last
 # disk says "stop", checks everything that was written, checks the file systems, prints
 #
-#   DEMO-GUEST: files=.. bytes=.. verified=.. errors=.. hammered=.. rng_bytes=.. ticks=.. kept=.. md5=ok fsck=clean kernel_messages=..
+#   DEMO-GUEST: files=.. bytes=.. verified=.. errors=.. hammered=.. rng_bytes=.. ticks=.. slowest_ms=.. kept=.. md5=ok fsck=clean kernel_messages=..
 #
 # on the console and on the serial port, and powers off.  kernel_messages counts what the kernel said
 # since the load began at warning level or about the devices.  Kernel command line:
@@ -13,6 +13,7 @@
 #   demo.writers=N, demo.hammers=N   how many write at a time (default 4 and 12)
 #   demo.hot=POLICY[,POLICY..]   how memory blocks that come are onlined, in their order (kernel, movable); when
 #                    all have come, demo.fill=MIB of memory are filled, used for disk I/O and verified
+#   demo.refill=MIB  so much memory is filled, used for disk I/O and verified, again and again while the load runs
 #   demo.disk=NAME[,NAME..], demo.control=NAME   default vda, vdb; control `none`: run for demo.seconds
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 MARK='demo: the load begins'
@@ -56,14 +57,17 @@ fail() {
 
 # What the kernel said since the load began: `<PRIORITY>[ time] text` a line.  -1: the mark is gone,
 # so some of it is lost.  Left out: the line of a mount, what a slow host alone makes it say, how it
-# tells that memory was asked for which it cannot give, and virtio-mem's sizes.
+# tells that memory was asked for which it cannot give, or not at once, and virtio-mem's sizes.
 kernel_messages() {
 	dmesg -r | awk -v mark="$MARK" '
 		index($0, mark) { on = 1; n = 0; next }
 		!on { next }
 		/EXT4-fs \(vd[a-z]\): (un)?mount(ed|ing) filesystem/ { next }
 		/(hrtimer|perf): interrupt took|RT throttling activated/ { next }
-		/page:[0-9a-f]+ refcount:.* pfn:|\] (flags|raw): 0|page dumped because: unmovable/ { next }
+		/page:[0-9a-f]+ refcount:.* pfn:|\] (anon )?flags: 0|\] raw: 0|page dumped because: unmovable/ { next }
+		/migrating pfn [0-9a-f]+ failed ret:|failed to isolate pfn [0-9a-f]+$|do_migrate_range: / { next }
+		/page dumped because: (migration failure|isolation failed)/ { next }
+		/\] memcg:[0-9a-f]+$|\] aops:[a-z0-9_]+ ino:/ { next }
 		/\] raw: [0-9a-f ]+$|\] head:[0-9a-f]+ order:|memory memory[0-9]+: Offline failed/ { next }
 		/virtio_mem virtio[0-9]+: (plugged|requested) size: / { next }
 		{ p = $0; sub(/^</, "", p); sub(/>.*/, "", p) }
@@ -84,6 +88,16 @@ hot_memory() {
 		usleep 100000
 	done
 	guestload memory "$(param demo.fill 64)" "/mnt/${disks%% *}/memory"
+}
+
+# Whatever memory there is just then: what came is used, what is to go is in use.
+refill_memory() {
+	while :; do
+		for disk in $disks; do
+			! [ -e /run/over ] || return
+			guestload memory "$1" "/mnt/$disk/memory"
+		done
+	done
 }
 
 for module in virtio_pci virtio_blk virtio_console virtio-rng virtio_mem button evdev; do
@@ -134,7 +148,14 @@ load=$!
 tail -f /run/load &
 tail=$!
 ! grep -q 'demo\.hot=' /proc/cmdline || hot_memory &
+refill=
+if grep -q 'demo\.refill=' /proc/cmdline; then
+	refill_memory "$(param demo.refill 64)" &
+	refill=$!
+fi
 wait $load
+: >/run/over
+[ -z "$refill" ] || wait "$refill"
 kill $tail 2>/dev/null
 sums=$(tail -n 1 /run/load)
 

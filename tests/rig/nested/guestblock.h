@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Blocks that describe themselves, of guestload.c: one that was lost, torn, misplaced, or is from an earlier
- * round, shows when it is looked at.
+ * Blocks that describe themselves, of guestload.c and guestmemory.c: one that was lost, torn, misplaced, or is
+ * from an earlier round, shows when it is looked at.
  */
 #ifndef MAYFLY_RIG_NESTED_GUESTBLOCK_H
 #define MAYFLY_RIG_NESTED_GUESTBLOCK_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/types.h>
 
 #define BLOCK 4096u
+#define CHUNK_BLOCKS 32u /* the largest single write or read */
 #define MAGIC 0x6d6179666c793031ull
 
 struct block {
@@ -53,6 +56,14 @@ static bool block_holds(const struct block *b, uint64_t writer, uint64_t round, 
 
 	block_make(&want, writer, round, n, blocks);
 	return memcmp(b, &want, sizeof(want)) == 0;
+}
+
+/* What a read or write of n blocks returned, as an error number. */
+static int transferred(ssize_t ret, unsigned int n)
+{
+	if (ret < 0)
+		return errno;
+	return (size_t)ret == (size_t)n * BLOCK ? 0 : EIO;
 }
 
 static struct block *buffer_make(unsigned int blocks)

@@ -5,7 +5,8 @@
  *
  *   guestload run DIRS SECONDS WRITERS HAMMERS [DEVICE]   until DEVICE begins with "stop", or SECONDS
  *   guestload check DIR                          verifies what a run left behind
- *   guestload memory MIB FILE                    fills so much memory, writes and reads FILE from there
+ *   guestload memory MIB FILE                    fills so much memory, writes and reads FILE from there;
+ *                                                high_kib of that lay above 4 GiB
  *
  * DIRS are folders with commas between, each on a disk of its own: workers take them in turn.
  *
@@ -22,8 +23,8 @@
  * Further processes read /dev/hwrng and write numbered lines to the console and the serial port,
  * which the host checks for gaps.
  *
- * The last line is `files=.. bytes=.. verified=.. errors=.. hammered=.. rng_bytes=.. ticks=..`; bytes
- * and verified are the writers'.
+ * The last line is `files=.. bytes=.. verified=.. errors=.. hammered=.. rng_bytes=.. ticks=.. slowest_ms=..`;
+ * bytes and verified are the writers', slowest_ms is of the write of a hammer that took longest.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -42,8 +43,8 @@
 #include <unistd.h>
 
 #include "tests/rig/nested/guestblock.h"
+#include "tests/rig/nested/guestmemory.h"
 
-#define CHUNK_BLOCKS 32u /* the largest single write or read */
 #define FILE_BLOCKS 256u /* the largest file */
 #define HAMMER_BLOCKS 256u
 #define HAMMER_VERIFY 16 /* every so many rounds */
@@ -57,7 +58,7 @@
 #define SERIAL_PAUSE_MS 500
 
 struct counters { /* of one worker; in memory shared with the parent */
-	uint64_t files, bytes, verified, errors, hammered, rng_bytes, ticks;
+	uint64_t files, bytes, verified, errors, hammered, rng_bytes, ticks, slowest_ms;
 };
 
 struct shared {
@@ -76,6 +77,14 @@ static void complain(struct counters *count, const char *what, const char *path,
 {
 	count->errors++;
 	printf("guestload: %s %s: %s\n", what, path, err ? strerror(err) : "wrong content");
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static void pause_ms(unsigned int ms)
@@ -100,14 +109,6 @@ static unsigned int piece(const struct job *job, unsigned int at)
 	const unsigned int want = (unsigned int)(mix(job->round * 1000 + at) % CHUNK_BLOCKS) + 1;
 
 	return want < job->blocks - at ? want : job->blocks - at;
-}
-
-/* What a read or write of n blocks returned, as an error number. */
-static int transferred(ssize_t ret, unsigned int n)
-{
-	if (ret < 0)
-		return errno;
-	return (size_t)ret == (size_t)n * BLOCK ? 0 : EIO;
 }
 
 static int file_write(struct worker *w, const struct job *job, struct block *buffer)
@@ -235,6 +236,19 @@ static void hammer_verify(struct worker *w, const char *path, struct block *want
 		complain(w->count, "verify", path, ret);
 }
 
+/* 0 or an error number. */
+static int hammer_write(struct counters *count, int fd, const struct block *buffer)
+{
+	const uint64_t begun = now_ms();
+	const int ret = transferred(pwrite(fd, buffer, HAMMER_BLOCKS * BLOCK, 0), HAMMER_BLOCKS);
+	const uint64_t took = now_ms() - begun;
+
+	count->hammered += HAMMER_BLOCKS * BLOCK;
+	if (took > count->slowest_ms)
+		count->slowest_ms = took;
+	return ret;
+}
+
 static void hammer_main(struct worker *w)
 {
 	struct block *buffer = hammer_content(w->number);
@@ -247,8 +261,7 @@ static void hammer_main(struct worker *w)
 		ret = errno;
 	for (uint64_t round = 1; ret == 0 && (!w->shared->stop || round == 1); round++) {
 		hammer_stamp(buffer, round);
-		ret = transferred(pwrite(fd, buffer, HAMMER_BLOCKS * BLOCK, 0), HAMMER_BLOCKS);
-		w->count->hammered += HAMMER_BLOCKS * BLOCK;
+		ret = hammer_write(w->count, fd, buffer);
 		if (round % HAMMER_VERIFY == 0)
 			hammer_verify(w, path, buffer, round);
 	}
@@ -378,11 +391,14 @@ static int summary(const struct shared *s)
 		sum.hammered += c->hammered;
 		sum.rng_bytes += c->rng_bytes;
 		sum.ticks += c->ticks;
+		if (c->slowest_ms > sum.slowest_ms)
+			sum.slowest_ms = c->slowest_ms;
 	}
 	printf("files=%" PRIu64 " bytes=%" PRIu64 " verified=%" PRIu64 " errors=%" PRIu64
-	       " hammered=%" PRIu64 " rng_bytes=%" PRIu64 " ticks=%" PRIu64 "\n",
+	       " hammered=%" PRIu64 " rng_bytes=%" PRIu64 " ticks=%" PRIu64 " slowest_ms=%" PRIu64
+	       "\n",
 	       sum.files, sum.bytes, sum.verified, sum.errors, sum.hammered, sum.rng_bytes,
-	       sum.ticks);
+	       sum.ticks, sum.slowest_ms);
 	return sum.errors != 0;
 }
 
@@ -506,60 +522,6 @@ static int check(const char *path)
 	return summary(&s);
 }
 
-/* ---- memory ---- */
-
-#define MEMORY_WRITER 1000u
-#define MEMORY_DISK_BLOCKS 4096u /* of it go to the disk and come back */
-
-static uint64_t memory_wrong(const struct block *memory, unsigned int blocks)
-{
-	uint64_t wrong = 0;
-
-	for (unsigned int i = 0; i < blocks; i++)
-		wrong += !block_holds(&memory[i], MEMORY_WRITER, 1, i, blocks);
-	return wrong;
-}
-
-/* The last of it, by requests whose buffers it is itself. 0 or an error number. */
-static int memory_to_disk(struct block *memory, unsigned int blocks, const char *path)
-{
-	const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT, 0600);
-	int ret = fd < 0 ? errno : 0;
-
-	for (unsigned int at = 0; at < MEMORY_DISK_BLOCKS && ret == 0; at += CHUNK_BLOCKS) {
-		struct block *chunk = &memory[blocks - MEMORY_DISK_BLOCKS + at];
-
-		ret = transferred(pwrite(fd, chunk, CHUNK_BLOCKS * BLOCK, (off_t)at * BLOCK),
-				  CHUNK_BLOCKS);
-		memset(chunk, 0, CHUNK_BLOCKS * BLOCK);
-		if (ret == 0)
-			ret = transferred(pread(fd, chunk, CHUNK_BLOCKS * BLOCK, (off_t)at * BLOCK),
-					  CHUNK_BLOCKS);
-	}
-	if (fd >= 0)
-		close(fd);
-	unlink(path);
-	return ret;
-}
-
-static int memory(unsigned int mib, const char *path)
-{
-	const unsigned int blocks = mib * (1048576 / BLOCK);
-	struct block *memory = buffer_make(blocks);
-	uint64_t wrong;
-	int ret;
-
-	for (unsigned int i = 0; i < blocks; i++)
-		block_make(&memory[i], MEMORY_WRITER, 1, i, blocks);
-	ret = memory_to_disk(memory, blocks, path);
-	if (ret != 0)
-		printf("guestload: %s: %s\n", path, strerror(ret));
-	wrong = memory_wrong(memory, blocks);
-	printf("DEMO-GUEST: memory mib=%u wrong=%" PRIu64 " disk=%s\n", mib, wrong,
-	       ret == 0 ? "ok" : "errors");
-	return ret != 0 || wrong != 0;
-}
-
 int main(int argc, char **argv)
 {
 	if ((argc == 6 || argc == 7) && strcmp(argv[1], "run") == 0)
@@ -567,7 +529,7 @@ int main(int argc, char **argv)
 	if (argc == 3 && strcmp(argv[1], "check") == 0)
 		return check(argv[2]);
 	if (argc == 4 && strcmp(argv[1], "memory") == 0)
-		return memory((unsigned int)atoi(argv[2]), argv[3]);
+		return guestmemory((unsigned int)atoi(argv[2]), argv[3]);
 	fprintf(stderr, "usage: guestload run DIRS SECONDS WRITERS HAMMERS [DEVICE] | check DIR | "
 			"memory MIB FILE\n");
 	return 2;

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# The vhost rig: a stock QEMU (TCG) and a stock Linux guest whose disks are `mayfly vhost-user`'s.
+
+.PHONY: demo-vhost
+demo-vhost: deps ## a stock QEMU's disks, replaced and killed under load while its memory comes and goes
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)AS_UID=$(AS_UID) tests/rig/vhost/vhost.sh demo
+
+.PHONY: demo-vhost-libvirt
+demo-vhost-libvirt: deps ## the same under libvirt (docs/vhost-user-domain.xml)
+	$(Q)mk/deps.sh mk/packages-libvirt.txt
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)AS_UID=$(AS_UID) tests/rig/vhost/vhost.sh domain
+
+# Another build, for the back-end to be replaced by.
+VHOST_NEXT := build/vhost/next
+.PHONY: check-vhost-restart
+check-vhost-restart: deps ## the back-end of a stock QEMU dies COUNT=50 times under load, and is another build then
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(MAKE) --no-print-directory O=$(VHOST_NEXT) VERSION=$(VERSION)-next all
+	$(Q)COUNT=$(COUNT) SEED=$(SEED) AS_UID=$(AS_UID) NEXT=$(or $(NEXT),$(VHOST_NEXT)/mayfly) tests/rig/vhost/vhost.sh restart

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest: Debian's stock kernel in QEMU (TCG), whose disks are the back-end's.
+
+The initial file system is the nested rig's: guest-init.sh makes, mounts and loads a file system on each
+disk, until the control disk (QEMU's own, read-only) says stop; then it checks everything and says so.
+"""
+
+import os
+import re
+import subprocess
+
+from qmp import Qmp
+from rig import NESTED, Failure
+
+KERNEL = os.path.join(NESTED, "kernel", "vmlinuz")
+INITRD = os.path.join(NESTED, "guest.cpio")
+MEMORY_MIB = 512
+MEMORY_MAX = "4G"
+SLOTS = 8
+WRITERS, HAMMERS = 2, 4
+LONGEST_S = 1200
+VDX = "abcdefgh"
+
+
+def command_line(disks):
+    """The kernel's.  The control disk is the last.  What memory comes, the kernel onlines, and movable."""
+    names = [f"vd{VDX[i]}" for i in range(disks + 1)]
+    return " ".join((
+        "console=hvc0 quiet panic=-1 memhp_default_state=online_movable",
+        f"demo.disk={','.join(names[:-1])} demo.control={names[-1]}",
+        f"demo.writers={WRITERS} demo.hammers={HAMMERS} demo.seconds={LONGEST_S}"))
+
+
+class Console:
+    """What the guest says, as far as it is written by now."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def text(self):
+        try:
+            with open(self.path, "rb") as file:
+                return file.read().decode(errors="replace").replace("\r", "")
+        except FileNotFoundError:
+            return ""
+
+    def find(self, pattern):
+        return re.findall(pattern, self.text(), re.MULTILINE)
+
+
+class Verdict:
+    """The guest's last line, and what must hold of it."""
+
+    def __init__(self, run, console):
+        lines = console.find(r"^DEMO-GUEST: (files=.*)$")
+        if not lines:
+            raise Failure("the guest gave no verdict")
+        self.line = lines[-1]
+        self.fields = dict(part.split("=", 1) for part in self.line.split())
+        for key in ("errors", "kernel_messages"):
+            run.expect(self.fields[key] == "0", f"the guest has {key}={self.fields[key]}")
+        run.expect(self.fields["md5"] == "ok", "md5sum disagrees")
+        run.expect(self.fields["fsck"] == "clean", "the guest's fsck found errors")
+        run.expect(self.fields["kept"] != "wrong", "what was kept is wrong")
+        run.expect(self.number("verified") > 0, "the guest read back nothing")
+        run.expect(self.fields["verified"] == self.fields["bytes"], "not every byte was read back")
+
+    def number(self, key):
+        return int(self.fields[key])
+
+
+class Guest:
+    """What is told to it and asked of it; who starts it is one of the classes that follow."""
+
+    def __init__(self, run):
+        self.run = run
+        self.control = run.path("control.img")
+        self.console = Console(run.path("console.log"))
+        with open(self.control, "wb") as file:
+            file.truncate(4096)
+
+    def wait_load(self):
+        """Until its load runs."""
+        up = self.said(90, "the guest boots", r"^DEMO-GUEST: (up after .*)$")
+        self.run.note(f"guest is {up}, {self.run.seconds():.0f} s after the start of it all")
+        self.said(90, "the load runs", r"^DEMO-GUEST: (load runs), ")
+
+    def said(self, seconds, text, pattern):
+        """Waits until it has said so; the last time it did."""
+        return self.run.wait_running(seconds, text, lambda: self._said(pattern))[-1]
+
+    def _said(self, pattern):
+        failed = self.console.find(r"^DEMO-GUEST: failed: .*$")
+        if failed:
+            raise Failure(failed[0])
+        return self.console.find(pattern)
+
+    def tell_to_stop(self):
+        with open(self.control, "r+b") as file:
+            file.write(b"stop")
+
+    def verdict(self):
+        verdict = Verdict(self.run, self.console)
+        print(f"guest: {verdict.line}", flush=True)
+        return verdict
+
+
+class QemuGuest(Guest):
+    """Started by a command line."""
+
+    def __init__(self, run, disks, words=""):
+        super().__init__(run)
+        self.disks = disks
+        self.words = words
+        self.child = None
+        self.qmp = None
+
+    def _arguments(self):
+        path = self.run.path
+        arguments = [
+            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+            "-machine", "q35,memory-backend=ram", "-m", f"{MEMORY_MIB}M,slots={SLOTS},maxmem={MEMORY_MAX}",
+            "-object", f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on",
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-kernel", KERNEL, "-initrd", INITRD,
+            "-append", f"{command_line(len(self.disks))} {self.words}",
+            "-qmp", f"unix:{path('qmp.sock')},server=on,wait=off",
+            "-serial", f"file:{path('serial.log')}",
+            "-chardev", f"file,id=console,path={path('console.log')}",
+            "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console",
+            "-device", "virtio-rng-pci"]
+        for disk in self.disks:
+            arguments += [
+                "-chardev", f"socket,id={disk.id}-socket,path={disk.socket},reconnect=1",
+                "-device", f"vhost-user-blk-pci,id={disk.id},chardev={disk.id}-socket,num-queues={disk.queues}"]
+        return arguments + [
+            "-drive", f"if=none,id=control,file={self.control},format=raw,readonly=on",
+            "-device", "virtio-blk-pci,drive=control"]
+
+    def start(self):
+        self.child = self.run.start("qemu", self._arguments())
+        self.qmp = Qmp(self.run.path("qmp.sock"))
+        self.wait_load()
+
+    def stop(self):
+        """Tells it to end its load; its verdict, when it has powered off."""
+        self.tell_to_stop()
+        status = self.run.wait(self.child, 120)
+        self.run.expect(status == 0, f"QEMU ended with status {status}")
+        return self.verdict()
+
+
+def check_images(run, disks):
+    """fsck from outside, by this system's or what the nested rig unpacked."""
+    path = ":".join([os.environ["PATH"], "/usr/sbin", "/sbin", os.path.join(NESTED, "pkg", "sbin")])
+    for disk in disks:
+        check = subprocess.run(["e2fsck", "-f", "-n", disk.image], capture_output=True, text=True,
+                               env=dict(os.environ, PATH=path), check=False)
+        print(f"  {check.stdout.strip().splitlines()[-1] if check.stdout else check.stderr.strip()}", flush=True)
+        run.expect(check.returncode == 0, f"fsck of {disk.id} from outside: {check.returncode}")

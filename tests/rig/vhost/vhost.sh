@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# vhost.sh demo|restart|domain: a program of the vhost rig, in which a stock guest's disks are the back-end's.
+#
+# demo.py     `make demo-vhost`: disks replaced and killed under load, while memory comes and goes
+# restart.py  `make check-vhost-restart`: the whole back-end dies, and is another build in the end; as a test
+# domain.py   `make demo-vhost-libvirt`: the same disks, given to a guest by libvirt
+#
+# Gets the kernel and makes the initial file system first, by the nested rig's scripts.  Works as any user; one
+# who cannot write to build/ needs somebody who can to have done that part.  For root, AS_UID=N runs the
+# program as that user, who need not have an account, but for domain.py (nobody, if nothing is said).
+set -eu -o pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/rig/nested/lib.sh disable=SC1091
+. "$here/../nested/lib.sh"
+
+case ${1-} in
+demo) keep=demo-vhost ;;
+restart) keep=check-vhost-restart ;;
+domain) keep=demo-vhost-libvirt AS_UID=${AS_UID:-$(id -u nobody)} ;;
+*) die "usage: tests/rig/vhost/vhost.sh demo|restart|domain" ;;
+esac
+[ "$(id -u)" -eq 0 ] || AS_UID=
+[ -x "${MAYFLY:-$TOP/build/mayfly}" ] || die "${MAYFLY:-build/mayfly} is missing: make"
+"$here/../nested/fetch.sh"
+"$here/../nested/build-images.sh"
+
+as=()
+if [ -n "${AS_UID-}" ]; then
+	as=(setpriv "--reuid=$AS_UID" "--regid=$AS_UID" --clear-groups --inh-caps=-all env)
+	mkdir -p "$TOP/build/vhost"
+	install -d -o "$AS_UID" "$TOP/build/vhost/$keep" # for its logs
+fi
+cd "$TOP"
+[ "$1" = restart ] || exec ${as[@]+"${as[@]}"} "$here/$1.py"
+
+# Its report, then what tests/run.sh says, whose last line is the count of what passed.
+status=0
+said=$(tests/run.sh -l vhost-restart -t $((${COUNT:-50} * 4 + 300)) ${AS_UID:+-u "$AS_UID"} "$here/restart.py") || status=$?
+[ $status -ne 0 ] || cat build/log/vhost-restart/restart.py.log
+echo "$said"
+exit $status
