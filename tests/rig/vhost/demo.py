@@ -74,7 +74,8 @@ def show_devices(run, devices, replacers, killer):
                              why["crash"], why["memory-map"], f"{switch['p50']}/{switch['max']}"), flush=True)
         run.expect(device["state"] == "active", f"{ident} is {device['state']}")
         run.expect(replacer.done == replacer.times, f"{ident}: {replacer.done} replacements")
-        run.expect(why["operator"] >= replacer.done, f"{ident}: {why['operator']} replacements by its own count")
+        run.expect(why["operator"] == replacer.done - replacer.recoveries,
+                   f"{ident}: {why['operator']} replacements by its own count")
         run.expect(0 < why["crash"] <= killer.killed[ident], f"{ident}: {why['crash']} recoveries")
         run.expect(why["memory-map"] > 0, f"{ident}: no replacement by a change of memory")
         for reason in UNWANTED:

@@ -47,6 +47,7 @@ class Replacer(Disturbance):
         self.times = times
         self.period = 1 / rate
         self.done = 0
+        self.recoveries = 0  # of those, how many were answered by one: the old process died on the way
         self.in_flight = 0  # of those, how many left requests to the successor
         self.late = 0       # something else came first: a death, a change of memory
 
@@ -56,6 +57,7 @@ class Replacer(Disturbance):
             status, answer = self.api.ask("POST", f"/devices/{self.device}/replace")
             if status == 200:
                 self.done += 1
+                self.recoveries += answer["kind"] == "recovery"
                 self.in_flight += answer.get("in_flight", 0) > 0
             elif status == 409:
                 self.late += 1
