@@ -258,14 +258,15 @@ static void test_memory_table(void **state)
 static void test_config(void **state)
 {
 	const struct vhost_user_config header = { .offset = 4, .bytes = 8 };
-	uint8_t answer[sizeof(header) + 8], space[8];
+	static const uint8_t capacity[8] = { 0, 0, 2 };
+	uint8_t answer[sizeof(header) + sizeof(capacity)], space[8];
 
 	(void)state;
 	memcpy(answer, &header, sizeof(header));
-	memcpy(answer + sizeof(header), "capacity", 8);
+	memcpy(answer + sizeof(header), capacity, sizeof(capacity));
 	answer_with(VHOST_USER_GET_CONFIG, ANSWER, answer, sizeof(answer), NULL, 0);
 	assert_int_equal(vhostclient_get_config(&client, 4, space, 8), 0);
-	assert_memory_equal(space, "capacity", 8);
+	assert_memory_equal(space, capacity, sizeof(capacity));
 	assert_int_equal(asked(VHOST_USER_GET_CONFIG, 0).header.size, sizeof(answer));
 	answer_with(VHOST_USER_GET_CONFIG, ANSWER, NULL, 0, NULL, 0);
 	assert_int_equal(vhostclient_get_config(&client, 4, space, 8), -EREMOTEIO);
