@@ -98,23 +98,17 @@ int sealed_look(struct sealed *sealed, const struct server *server)
 
 /* ---- replacements ---- */
 
-/* Those that somebody wants; all others are for something that went wrong. */
-static bool is_wanted(const char *reason)
-{
-	return strcmp(reason, "schedule") == 0 || strcmp(reason, "memory-map") == 0 ||
-	       strcmp(reason, "operator") == 0;
-}
-
 static int count_recoveries(struct sealed *sealed, const struct server *server)
 {
 	json_t *device = ask(server, "GET", "/devices/bench");
-	json_t *counts = json_object_get(device, "replacements"), *count;
-	const char *reason;
+	const json_t *counts = json_object_get(device, "replacements");
 	const int ret = json_is_object(counts) ? 0 : -EPROTO;
 
-	json_object_foreach(counts, reason, count)
-	{
-		if (!is_wanted(reason))
+	for (int i = 0; i < REPLACE_REASON_COUNT; i++) {
+		const enum replace_reason reason = (enum replace_reason)i;
+		const json_t *count = json_object_get(counts, replace_reason_name(reason));
+
+		if (!replace_reason_planned(reason))
 			sealed->recoveries += (uint64_t)json_integer_value(count);
 	}
 	json_decref(device);
