@@ -124,7 +124,8 @@ static int know_cpus(void)
 	return sched_getaffinity(0, sizeof(all_cpus), &all_cpus) == 0 ? 0 : -errno;
 }
 
-int bench_pin(pid_t pid, uint32_t cpu)
+/* The one, or the others. */
+static int pin(pid_t pid, uint32_t cpu, bool others)
 {
 	cpu_set_t set;
 	uint32_t at = 0;
@@ -135,10 +136,22 @@ int bench_pin(pid_t pid, uint32_t cpu)
 	cpu %= (uint32_t)CPU_COUNT(&all_cpus);
 	CPU_ZERO(&set);
 	for (uint32_t i = 0; i < CPU_SETSIZE; i++) {
-		if (CPU_ISSET(i, &all_cpus) && at++ == cpu)
+		if (CPU_ISSET(i, &all_cpus) && (at++ == cpu) != others)
 			CPU_SET(i, &set);
 	}
 	return sched_setaffinity(pid, sizeof(set), &set) == 0 ? 0 : -errno;
+}
+
+int bench_pin(pid_t pid, uint32_t cpu)
+{
+	return pin(pid, cpu, false);
+}
+
+int bench_pin_beside(pid_t pid, uint32_t cpu)
+{
+	const int ret = know_cpus();
+
+	return ret != 0 ? ret : pin(pid, cpu, CPU_COUNT(&all_cpus) > 1);
 }
 
 int bench_unpin(pid_t pid)
@@ -420,11 +433,24 @@ static bool program_is_release(pid_t pid)
 	return readlink(path, exe, sizeof(exe) - 1) > 0 && strstr(exe, "/omit-") == NULL;
 }
 
+bool bench_wears_seal(pid_t pid)
+{
+	char status[4096];
+
+	if (!program_is_release(pid))
+		return seal_differs("the device program is not a release build");
+	if (!read_proc(pid, "status", status, sizeof(status)) ||
+	    strstr(status, "\nSeccomp:\t2\n") == NULL ||
+	    strstr(status, "\nNoNewPrivs:\t1\n") == NULL ||
+	    strstr(status, "\nCapBnd:\t0000000000000000\n") == NULL)
+		return seal_differs("a device's /proc/PID/status shows less");
+	return true;
+}
+
 bool bench_seal(struct report *report, const struct boxrig *rig, pid_t pid)
 {
 	struct seal_host now;
 	const char *names[32];
-	char status[4096];
 	size_t count = 0;
 
 	boxrig_seal_names(rig, names, ARRAY_SIZE(names));
@@ -434,12 +460,5 @@ bool bench_seal(struct report *report, const struct boxrig *rig, pid_t pid)
 	seal_host_probe(&now);
 	if (rig->host.seal != now.seal || rig->host.landlock_abi != now.landlock_abi)
 		return seal_differs("not all that this kernel can do");
-	if (!program_is_release(pid))
-		return seal_differs("the device program is not a release build");
-	if (!read_proc(pid, "status", status, sizeof(status)) ||
-	    strstr(status, "\nSeccomp:\t2\n") == NULL ||
-	    strstr(status, "\nNoNewPrivs:\t1\n") == NULL ||
-	    strstr(status, "\nCapBnd:\t0000000000000000\n") == NULL)
-		return seal_differs("a standby's /proc/PID/status shows less");
-	return true;
+	return bench_wears_seal(pid);
 }

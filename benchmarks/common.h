@@ -38,6 +38,8 @@ void bench_put(json_t *object, const char *name, json_t *value);
 /* Binds a thread to one CPU of those it may use, counted from 0 and round. pid 0: this thread. 0 or
  * -errno. */
 int bench_pin(pid_t pid, uint32_t cpu);
+/* Binds it to all of them but that one; to that where there is no other. */
+int bench_pin_beside(pid_t pid, uint32_t cpu);
 /* Back to all that this process had when bench_pin() was first called. */
 int bench_unpin(pid_t pid);
 
@@ -106,6 +108,9 @@ void bench_rig_stop(struct bench_rig *b);
 /* Has every device of a rig handed off into its guest memory as it is now; *prepared_ns: when each had a
  * generation for it.  0 or -errno, said on stderr. */
 int bench_move(const struct boxrig *rig, enum epoch_until until, uint64_t *prepared_ns);
+
+/* Whether a process of a device is one of a release build and wears what /proc shows of the seal; else says so. */
+bool bench_wears_seal(pid_t pid);
 
 /* Names the layers in force in the report.  False, with a line on stderr, when they are not what a
  * user gets by default: all that this kernel has, release programs, and the process `pid` (a

@@ -24,6 +24,10 @@ bench-recovery: $(O)/benchmarks/bench_recovery $(DEV_PROGRAMS) ## deaths under l
 bench-hotplug: $(O)/benchmarks/bench_hotplug $(DEV_PROGRAMS) ## memory added and removed under six devices: when it is visible, pauses, until nobody has it
 	$(Q)$< $(BENCH_ARGS)
 
+.PHONY: bench-vhost
+bench-vhost: $(O)/benchmarks/bench_vhost $(O)/mayfly $(DEV_PROGRAMS) ## throughput as a vhost-user-blk back-end against qemu-storage-daemon's
+	$(Q)$< $(BENCH_ARGS)
+
 # Those that are drawn keep their report.
 keep_report = $(Q)$< $(BENCH_ARGS) >$(1).json; ret=$$?; cat $(1).json; exit $$ret
 define draw_report

@@ -24,4 +24,4 @@ BENCHES := $(patsubst benchmarks/%.c,%,$(wildcard benchmarks/bench_*.c))
 RIG_LIB := $(wildcard tests/rig/*.c)
 BENCH_LIB := benchmarks/hist.c benchmarks/report.c benchmarks/common.c benchmarks/ratio.c \
 	benchmarks/zoo.c benchmarks/footprint.c benchmarks/whole.c benchmarks/guest.c \
-	benchmarks/pacer.c benchmarks/crossing.c $(wildcard benchmarks/amortize/*.c)
+	benchmarks/pacer.c benchmarks/crossing.c $(wildcard benchmarks/amortize/*.c benchmarks/vhost/*.c)

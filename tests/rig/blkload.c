@@ -156,7 +156,7 @@ int blkload_add_queue(struct blkload *load, struct ringdrv_queue *ring, uint16_t
 		return -ENOSPC;
 	if (depth == 0 || depth > ring->config.size)
 		return -EINVAL;
-	*queue = (struct blkload_queue){ .ring = ring, .depth = depth };
+	*queue = (struct blkload_queue){ .ring = ring, .depth = depth, .limit = depth };
 	queue->slots = calloc(depth, sizeof(*queue->slots));
 	queue->free = calloc(depth, sizeof(*queue->free));
 	int ret = queue->slots && queue->free ? alloc_buffers(load, queue, &heads) : -ENOMEM;
@@ -168,6 +168,19 @@ int blkload_add_queue(struct blkload *load, struct ringdrv_queue *ring, uint16_t
 	init_slots(load, queue, heads);
 	load->queue_count++;
 	return 0;
+}
+
+void blkload_limit(struct blkload *load, uint32_t outstanding)
+{
+	const uint32_t each = outstanding / load->queue_count;
+	const uint32_t more = outstanding % load->queue_count;
+
+	for (uint32_t i = 0; i < load->queue_count; i++) {
+		const uint32_t limit = each + (i < more ? 1 : 0);
+
+		load->queues[i].limit =
+			limit < load->queues[i].depth ? (uint16_t)limit : load->queues[i].depth;
+	}
 }
 
 /* Puts one more request on the queue's ring; false when there is none to be had or no room. */
@@ -196,7 +209,7 @@ static uint32_t fill_queue(struct blkload *load, struct blkload_queue *queue)
 	uint16_t first = queue->free_count;
 	uint64_t now = load->config.latency && first ? gaps_now() : 0;
 
-	while (queue->free_count) {
+	while (queue->free_count > queue->depth - queue->limit) {
 		struct blkload_slot *slot = &queue->slots[queue->free[queue->free_count - 1]];
 
 		slot->issued_ns = now;

@@ -110,6 +110,7 @@ struct blkload_queue {
 	uint16_t *free; /* stack of slot numbers */
 	uint16_t free_count;
 	uint16_t depth;
+	uint16_t limit;       /* of them in use: blkload_limit() */
 	uint32_t places;      /* data buffers of each slot */
 	uint64_t base_gpa;    /* of all data buffers */
 	uint64_t progress_ns; /* last completion seen, for spin_ns */
@@ -144,6 +145,11 @@ void blkload_free(struct blkload *load);
  * memory.  The ring must outlive the load and must be used by nobody else. Any time before
  * blkload_drain().  0, -EINVAL, -ENOSPC: BOX_QUEUES_MAX; -ENOMEM. */
 int blkload_add_queue(struct blkload *load, struct ringdrv_queue *ring, uint16_t depth);
+
+/* From the next step on, no more than so many requests outstanding in all, split over the queues
+ * evenly, none beyond its depth: for several depths with one history of what the disk must hold.  What is
+ * outstanding already is not taken back. */
+void blkload_limit(struct blkload *load, uint32_t outstanding);
 
 /* Submits until every queue is at its depth, waits up to timeout_ns for a call, takes what has
  * completed.  Returns completions (0: timed out, every queue is armed and asleep: a caller with

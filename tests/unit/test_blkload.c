@@ -453,6 +453,29 @@ static void test_tiny_disk(void **state)
 			assert_int_equal(fix.disk[i], 0);
 }
 
+static void test_limit(void **state)
+{
+	const struct blkload_config config = { .sectors = SECTORS, .seed = 12 };
+
+	(void)state;
+	start(&config, 0, 2); /* 8 and 9 deep */
+	blkload_limit(&fix.load, 3);
+	assert_int_equal(blkload_fill(&fix.load), 3);
+	assert_int_equal(fix.rings[0].outstanding, 2);
+	blkload_limit(&fix.load, 1);
+	for (uint32_t i = 0; i < fix.count; i++)
+		refdev_serve(&fix.devs[i]);
+	while (fix.load.outstanding > 0)
+		assert_true(blkload_reap(&fix.load, SECOND) > 0);
+	assert_int_equal(blkload_fill(&fix.load), 1);
+	blkload_limit(&fix.load, 100);
+	assert_int_equal(blkload_fill(&fix.load), 16);
+	for (uint32_t i = 0; i < fix.count; i++)
+		refdev_serve(&fix.devs[i]);
+	assert_int_equal(blkload_drain(&fix.load, SECOND), 0);
+	assert_true(blkload_clean(&fix.load));
+}
+
 static void test_pause(void **state)
 {
 	uint64_t t0, t1, pause = 0;
@@ -482,6 +505,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_verify_wants_a_drained_load, teardown),
 		cmocka_unit_test_teardown(test_bad_configurations, teardown),
 		cmocka_unit_test_teardown(test_tiny_disk, teardown),
+		cmocka_unit_test_teardown(test_limit, teardown),
 		cmocka_unit_test_teardown(test_pause, teardown),
 	};
 
