@@ -183,6 +183,18 @@ static bool changes_memory(uint32_t request)
 	       request == VHOST_USER_REM_MEM_REG;
 }
 
+/* What one of these means depends on what is in force, or it may have to be undone. */
+static int before_taking(struct broker *b, uint32_t request, const char **why)
+{
+	if (request == VHOST_USER_GET_VRING_BASE)
+		return flush(b, why);
+	if (!b->saved && changes_memory(request)) {
+		frontend_save(&b->fe, &b->before);
+		b->saved = true;
+	}
+	return 0;
+}
+
 static int handle(struct broker *b, struct vhost_message *m, const char **why)
 {
 	struct frontend_result r;
@@ -191,17 +203,10 @@ static int handle(struct broker *b, struct vhost_message *m, const char **why)
 	log_debug("%s: vhost-user: %s", b->id, message_name(m->header.request));
 	if (ret != 0)
 		return ret == -EOPNOTSUPP ? refuse(b, m, ret, why) : ret;
-	if (!b->saved && changes_memory(m->header.request)) {
-		frontend_save(&b->fe, &b->before);
-		b->saved = true;
-	}
-	/* Before the ring is stopped here: what came before it is to be in force. */
-	if (m->header.request == VHOST_USER_GET_VRING_BASE)
-		ret = flush(b, why);
-	if (ret == 0)
-		ret = frontend_take(&b->fe, m, &r);
-	else
+	ret = before_taking(b, m->header.request, why);
+	if (ret != 0)
 		return ret;
+	ret = frontend_take(&b->fe, m, &r);
 	if (ret != 0) {
 		*why = r.why;
 		return refuse(b, m, ret, why);
