@@ -541,6 +541,11 @@ void launch_fill(const struct box *box, struct launch_record *launch)
 	*launch = box->gen->dev->launch[box->lane];
 }
 
+uint32_t launch_core_limit(void)
+{
+	return 1;
+}
+
 uint32_t launch_fds(const struct box *box, const struct launch_record *launch, int *fds)
 {
 	(void)launch;
