@@ -29,11 +29,11 @@
 #include "benchmarks/common.h"
 #include "benchmarks/vhost/sealed.h"
 #include "benchmarks/vhost/side.h"
+#include "benchmarks/vhost/tuning.h"
 #include "core/cc.h"
 
 #define WINDOW_MS 400
 #define WARM_MS 50
-#define FIRST_MS 300 /* guest memory and page cache touched once by either */
 #define ROUNDS_MAX 400
 
 /* ---- cells ---- */
@@ -123,95 +123,11 @@ static const struct cell *find_cell(bool direct, uint32_t queues, uint32_t size,
 	return NULL;
 }
 
-/* ---- the daemon's best choice ---- */
-
-#define CHOICES 3
-#define CHOICE_ROUNDS 7
-#define CHOICE_MS 120
-
-/* native is for O_DIRECT only. */
-static const char *const choices[CHOICES] = { "threads", "io_uring", "native" };
-static const uint32_t choice_depths[] = { 1, 32 };
-
-static struct tuning {
-	uint32_t best;                                   /* of choices */
-	double iops[CHOICES][ARRAY_SIZE(choice_depths)]; /* medians; 0: it did not start */
-} tunings[2];                                            /* page cache, O_DIRECT */
-
-static int try_depth(struct side *sides, uint32_t at, struct tuning *t)
-{
-	double iops[CHOICES][CHOICE_ROUNDS];
-	int ret = 0;
-
-	for (uint32_t r = 0; r < CHOICE_ROUNDS; r++) {
-		for (uint32_t i = 0; i < CHOICES && ret == 0; i++)
-			ret = sides[i].name == NULL
-				      ? 0
-				      : side_run(&sides[i], SIDE_4K, choice_depths[at],
-						 CHOICE_MS * NS_PER_MS, &iops[i][r], NULL);
-	}
-	for (uint32_t i = 0; i < CHOICES && ret == 0; i++) {
-		if (sides[i].name != NULL)
-			t->iops[i][at] = bench_quantile(iops[i], CHOICE_ROUNDS, 0.5);
-	}
-	return ret;
-}
-
-/* Few requests outstanding count as much as many. */
-static double score(const struct tuning *t, uint32_t i)
-{
-	return t->iops[i][0] * t->iops[i][1];
-}
-
-static int start_choice(struct side *s, bool direct, uint32_t i)
-{
-	const struct server_setup setup = {
-		.kind = SERVER_QSD, .direct = direct, .queues = 1, .aio = choices[i]
-	};
-	double warm;
-	int ret = side_begin(s, choices[i], &setup);
-
-	if (ret == 0)
-		ret = side_run(s, SIDE_4K, SIDE_DEPTH_MAX, FIRST_MS * NS_PER_MS, &warm, NULL);
-	if (ret != 0)
-		side_end(s);
-	return ret == -ECHILD ? 0 : ret; /* this host or this build of it has not got that */
-}
-
-static int tune(bool direct, struct side *sides)
-{
-	struct tuning *t = &tunings[direct];
-	int ret = 0;
-
-	for (uint32_t i = 0; i < CHOICES && ret == 0; i++) {
-		if (direct || strcmp(choices[i], "native") != 0)
-			ret = start_choice(&sides[i], direct, i);
-	}
-	for (uint32_t at = 0; at < ARRAY_SIZE(choice_depths) && ret == 0; at++)
-		ret = try_depth(sides, at, t);
-	for (uint32_t i = 0; i < CHOICES; i++) {
-		if (score(t, i) > score(t, t->best))
-			t->best = i;
-		side_end(&sides[i]);
-	}
-	return ret == 0 && score(t, t->best) <= 0 ? -ECHILD : ret;
-}
-
-static int tune_daemon(void)
-{
-	struct side *sides = calloc(CHOICES, sizeof(*sides));
-	int ret = sides == NULL ? -ENOMEM : 0;
-
-	for (int direct = 0; direct < 2 && ret == 0; direct++)
-		ret = tune(direct, sides);
-	free(sides);
-	return ret;
-}
-
 /* ---- measuring ---- */
 
 struct bench {
 	struct side sides[SIDES];
+	struct tuning tunings[2]; /* page cache, O_DIRECT */
 	struct sealed sealed;
 	struct blkload_stats stats[SIDES];
 	uint64_t count, seconds;
@@ -270,18 +186,16 @@ static int begin_pair(struct bench *b, const struct pass *pass)
 		[QSD] = { .kind = SERVER_QSD,
 			  .direct = pass->direct,
 			  .queues = pass->queues,
-			  .aio = choices[tunings[pass->direct].best] },
+			  .aio = tuning_aio(&b->tunings[pass->direct]) },
 	};
-	double warm;
 	int ret = 0;
 
 	for (uint32_t turn = 0; turn < SIDES && ret == 0; turn++) {
 		const uint32_t i = (turn + pass->number) % SIDES;
 
 		ret = side_begin(&b->sides[i], side_names[i], &setups[i]);
-		for (uint32_t size = 0; size < SIDE_SIZES && ret == 0; size++)
-			ret = side_run(&b->sides[i], size, SIDE_DEPTH_MAX, FIRST_MS * NS_PER_MS,
-				       &warm, NULL);
+		if (ret == 0)
+			ret = side_warm(&b->sides[i]);
 	}
 	return ret;
 }
@@ -428,25 +342,6 @@ static void report_cpu(struct report *report)
 	report_json(report, "cpu_us_per_request", o);
 }
 
-static json_t *tuning_object(const struct tuning *t)
-{
-	json_t *o = json_object(), *tried = json_object();
-
-	for (uint32_t i = 0; i < CHOICES; i++) {
-		json_t *iops = json_array();
-
-		for (size_t d = 0; d < ARRAY_SIZE(choice_depths); d++)
-			json_array_append_new(iops, rounded(t->iops[i][d], 1));
-		if (score(t, i) > 0)
-			bench_put(tried, choices[i], iops);
-		else
-			json_decref(iops);
-	}
-	bench_put(o, "aio", json_string(choices[t->best]));
-	bench_put(o, "tried_iops_qd1_qd32", tried);
-	return o;
-}
-
 static bool report_answers(struct report *report, const struct bench *b)
 {
 	uint64_t wrong = 0;
@@ -476,8 +371,8 @@ static bool report_all(struct report *report, struct bench *b)
 	report_ratio_min(report, "direct_ratio_min", true);
 	report_cpu(report);
 	report_cells(report);
-	report_json(report, "qsd_cache", tuning_object(&tunings[false]));
-	report_json(report, "qsd_direct", tuning_object(&tunings[true]));
+	report_json(report, "qsd_cache", tuning_object(&b->tunings[false]));
+	report_json(report, "qsd_direct", tuning_object(&b->tunings[true]));
 	return sealed_report(report, &b->sealed) && clean;
 }
 
@@ -504,8 +399,8 @@ static int run(struct bench *b)
 
 	if (ret == 0)
 		ret = bench_pin(0, 0);
-	if (ret == 0)
-		ret = tune_daemon();
+	for (int direct = 0; direct < 2 && ret == 0; direct++)
+		ret = tuning_measure(&b->tunings[direct], direct);
 	if (ret == 0)
 		ret = run_passes(b);
 	if (ret != 0)
@@ -517,7 +412,7 @@ static int run(struct bench *b)
 
 int main(int argc, char **argv)
 {
-	struct bench_args args = { .count = 230, .seconds = 210 };
+	struct bench_args args = { .count = 230, .seconds = 190 };
 	struct bench *b;
 	bool good;
 

@@ -21,6 +21,7 @@
 #define LOAD_BYTES (64u << 20) /* of the image, for each load */
 #define RING_SIZE 256
 #define FEATURES (RINGDRV_VERSION_1 | RINGDRV_EVENT_IDX | RINGDRV_INDIRECT)
+#define WARM_MS 300
 #define START_MS 10000
 #define CONNECT_NS (20 * NS_PER_MS)
 #define ANSWER_NS (20 * NS_PER_S)
@@ -165,6 +166,16 @@ int side_run(struct side *s, uint32_t size, uint32_t depth, uint64_t ns, double 
 	ret = server_cpu_ns(&s->server, &cpu_after);
 	figures->cpu_ns += cpu_after - cpu_before;
 	figures->requests += blkload_completed(load) - before;
+	return ret;
+}
+
+int side_warm(struct side *s)
+{
+	double ignored;
+	int ret = 0;
+
+	for (uint32_t size = 0; size < SIDE_SIZES && ret == 0; size++)
+		ret = side_run(s, size, SIDE_DEPTH_MAX, WARM_MS * NS_PER_MS, &ignored, NULL);
 	return ret;
 }
 

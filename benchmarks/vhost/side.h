@@ -45,6 +45,9 @@ struct side_figures {
  * case. */
 int side_begin(struct side *s, const char *name, const struct server_setup *setup);
 
+/* Requests of each size, many outstanding, until guest memory and page cache have been touched. 0 or -errno. */
+int side_warm(struct side *s);
+
 /* ns of `depth` requests outstanding, then until they are answered.  *iops of the ns alone; figures may
  * be NULL. 0 or -errno. */
 int side_run(struct side *s, uint32_t size, uint32_t depth, uint64_t ns, double *iops,
