@@ -47,9 +47,9 @@ class Replacer(Disturbance):
         self.times = times
         self.period = 1 / rate
         self.done = 0
-        self.recoveries = 0  # of those, how many were answered by one: the old process died on the way
-        self.in_flight = 0  # of those, how many left requests to the successor
-        self.late = 0       # something else came first: a death, a change of memory
+        self.in_flight = 0   # of those, how many left requests to the successor
+        self.generation = 0  # the last successor
+        self.late = 0        # answered by a no: something else came first, such as a death
 
     def body(self):
         due = time.monotonic()
@@ -57,8 +57,10 @@ class Replacer(Disturbance):
             status, answer = self.api.ask("POST", f"/devices/{self.device}/replace")
             if status == 200:
                 self.done += 1
-                self.recoveries += answer["kind"] == "recovery"
-                self.in_flight += answer.get("in_flight", 0) > 0
+                if answer["to"] <= self.generation:
+                    raise Failure(f"generation {answer['to']} of {self.device} came after {self.generation}")
+                self.generation = answer["to"]
+                self.in_flight += answer["in_flight"] > 0
             elif status == 409:
                 self.late += 1
             else:
