@@ -59,17 +59,24 @@ static int set_features(struct frontend *fe, struct vhost_message *m, struct fro
 	return 0;
 }
 
+/* QEMU warns of a device that offers a configuration and has none. */
+static uint64_t protocol_offer(const struct frontend *fe)
+{
+	return fe->offer->config_bytes != 0
+		       ? VHOST_PROTOCOL_OFFER
+		       : VHOST_PROTOCOL_OFFER & ~VHOST_USER_PROTOCOL_BIT(CONFIG);
+}
+
 static int get_protocol(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
-	(void)fe;
 	message_answer(m, sizeof(uint64_t), &r->out);
-	r->out.payload.u64 = VHOST_PROTOCOL_OFFER;
+	r->out.payload.u64 = protocol_offer(fe);
 	return 0;
 }
 
 static int set_protocol(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
-	if ((m->payload.u64 & ~VHOST_PROTOCOL_OFFER) != 0)
+	if ((m->payload.u64 & ~protocol_offer(fe)) != 0)
 		return fail(r, -EINVAL, "protocol features that were not offered");
 	fe->protocol = m->payload.u64;
 	return 0;

@@ -13,6 +13,7 @@ MAYFLY = os.environ.get("MAYFLY", os.path.join(TOP, "build", "mayfly"))
 # More deaths than a run makes: what comes of a budget that is spent is shown elsewhere.
 DEATH_BUDGET = {"deaths": 64, "seconds": 60}
 ANSWER_S = 60
+RNG_EVERY_S = 0.2
 # As a volume of a cloud has it, and as here the disk and not the guest's CPU is what the load waits for.
 RATE_MIB = int(os.environ.get("VHOST_BANDWIDTH") or 40)
 
@@ -80,8 +81,19 @@ class Backend:
         self.api = Api(os.path.join(self.state_dir, "api.sock"))
         self.child = None
         os.makedirs(self.state_dir, exist_ok=True)
+        self._write(self._config())
+
+    def _write(self, config):
         with open(self.config, "w") as file:
-            json.dump(self._config(), file, indent=1)
+            json.dump(config, file, indent=1)
+
+    def serve_rng(self):
+        """An entropy device besides, replaced on a schedule; where its socket is."""
+        config = self._config() | {"entropy": {}}
+        path = self.run.path("rng.sock")
+        config["mayfly"]["devices"]["rng"] = {"socket": path, "rejuvenate": {"every_s": RNG_EVERY_S}}
+        self._write(config)
+        return path
 
     def _config(self):
         return {

@@ -89,10 +89,17 @@ def show_dimms(dimms):
           f"{dimms.high_kib // 1024} MiB of disk I/O from them", flush=True)
 
 
+def show_rng(run, device, verdict):
+    scheduled = device["replacements"]["schedule"]
+    print(f"rng: {verdict.number('rng_bytes')} bytes, {scheduled} replacements on its schedule", flush=True)
+    run.expect(device["state"] == "active", f"rng is {device['state']}")
+    run.expect(scheduled > 0 and verdict.number("rng_bytes") > 0, "the entropy device did nothing")
+
+
 def demo(run):
     disks = [Disk(run, "d0", 1, DISK_MIB), Disk(run, "d1", 2, DISK_MIB)]
     backend = Backend(run, disks)
-    guest = QemuGuest(run, disks, f"demo.refill={REFILL_MIB}")
+    guest = QemuGuest(run, disks, f"demo.refill={REFILL_MIB}", backend.serve_rng())
     backend.start()
     guest.start()
     replacers, killer, dimms = disturb(run, backend.api, Dimms(run, guest, guest.qmp), disks, SECONDS, RATE)
@@ -102,6 +109,7 @@ def demo(run):
     verdict = guest.stop()
     backend.stop()
     show_devices(run, devices, replacers, killer)
+    show_rng(run, devices["rng"], verdict)
     show_dimms(dimms)
     print(f"guest: {verdict.number('verified') >> 20} MiB written and verified, "
           f"{verdict.number('hammered') >> 20} MiB overwritten", flush=True)

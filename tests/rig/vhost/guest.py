@@ -108,10 +108,11 @@ class Guest:
 class QemuGuest(Guest):
     """Started by a command line."""
 
-    def __init__(self, run, disks, words=""):
+    def __init__(self, run, disks, words="", rng=None):
         super().__init__(run)
         self.disks = disks
         self.words = words
+        self.rng = rng  # the socket of an entropy device
         self.child = None
         self.qmp = None
 
@@ -128,7 +129,7 @@ class QemuGuest(Guest):
             "-serial", f"file:{path('serial.log')}",
             "-chardev", f"file,id=console,path={path('console.log')}",
             "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console",
-            "-device", "virtio-rng-pci"]
+            *self._rng()]
         for disk in self.disks:
             arguments += [
                 "-chardev", f"socket,id={disk.id}-socket,path={disk.socket},reconnect=1",
@@ -136,6 +137,14 @@ class QemuGuest(Guest):
         return arguments + [
             "-drive", f"if=none,id=control,file={self.control},format=raw,readonly=on",
             "-device", "virtio-blk-pci,drive=control"]
+
+    def _rng(self):
+        """QEMU's own, or the back-end's.  That cannot have `reconnect`: QEMU 7.2 asks this device before it waits
+        for its socket."""
+        if self.rng is None:
+            return ["-device", "virtio-rng-pci"]
+        return ["-chardev", f"socket,id=rng-socket,path={self.rng}",
+                "-device", "vhost-user-rng-pci,chardev=rng-socket"]
 
     def start(self):
         self.child = self.run.start("qemu", self._arguments())
