@@ -66,12 +66,6 @@ static void device_make(uint32_t queues, uint32_t lanes, bool timer, uint32_t ba
 	dev.spec.fsize = 12345;
 	dev.spec.policy_when = 6;
 	dev.spec.config.blk.bytes = 1u << 20;
-	for (int i = 0; i < BOX_QUEUES_MAX; i++) {
-		dev.spec.kick[i] = FD_KICK + i;
-		dev.spec.call[i] = FD_CALL + i;
-	}
-	for (int i = 0; i < BOX_BACKENDS_MAX; i++)
-		dev.spec.backends[i] = FD_BACKEND + i;
 	compiled = 0;
 	assert_int_equal(launch_prepare(&dev), 0);
 	assert_int_equal(compiled, lanes);
@@ -80,6 +74,13 @@ static void device_make(uint32_t queues, uint32_t lanes, bool timer, uint32_t ba
 	gen->dev = &dev;
 	gen->number = 17;
 	gen->lanes = lanes;
+	/* Not the device's, which may be others by now. */
+	for (int i = 0; i < BOX_QUEUES_MAX; i++) {
+		gen->wiring.kick[i] = FD_KICK + i;
+		gen->wiring.call[i] = FD_CALL + i;
+	}
+	for (int i = 0; i < BOX_BACKENDS_MAX; i++)
+		gen->wiring.backends[i] = FD_BACKEND + i;
 	for (uint32_t i = 0; i < lanes; i++)
 		gen->boxes[i] = (struct box){
 			.gen = gen, .lane = i, .child_socket = FD_SOCKET, .child_state = FD_STATE
