@@ -412,7 +412,7 @@ static int run(struct bench *b)
 
 int main(int argc, char **argv)
 {
-	struct bench_args args = { .count = 230, .seconds = 190 };
+	struct bench_args args = { .count = 230, .seconds = 170 };
 	struct bench *b;
 	bool good;
 
