@@ -113,13 +113,13 @@ static int remove_region(struct frontend *fe, struct vhost_message *m, struct fr
 
 static int set_table(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
-	const struct vhost_user_memory *memory = &m->payload.memory;
-	const uint32_t count = memory->count;
+	const struct vhost_memory_payload *memory = &m->payload.memory;
+	const uint32_t count = memory->head.count;
 	struct vhost_regions table = { .count = 0 };
 	int ret = 0;
 
 	if (count > VHOST_USER_MEM_TABLE_MAX || count != m->fd_count ||
-	    m->header.size != sizeof(*memory) + count * sizeof(memory->regions[0]))
+	    m->header.size != sizeof(memory->head) + count * sizeof(memory->regions[0]))
 		return fail(r, -EINVAL, "a table whose regions, descriptors and length differ");
 	r->memory = true;
 	fe->changes++;
@@ -382,7 +382,7 @@ uint16_t frontend_base(struct frontend *fe, uint32_t index)
 
 static int get_config(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
-	const struct vhost_user_config *config = &m->payload.config;
+	const struct vhost_user_config *config = &m->payload.config.head;
 	const uint32_t bytes = config->bytes;
 
 	if (bytes > VHOST_USER_CONFIG_MAX || config->offset > VHOST_USER_CONFIG_MAX - bytes ||
@@ -391,8 +391,8 @@ static int get_config(struct frontend *fe, struct vhost_message *m, struct front
 		return 0;
 	}
 	message_answer(m, m->header.size, &r->out);
-	r->out.payload.config = *config;
-	memcpy(r->out.payload.bytes + sizeof(*config), fe->offer->config + config->offset, bytes);
+	r->out.payload.config.head = *config;
+	memcpy(r->out.payload.config.space, fe->offer->config + config->offset, bytes);
 	return 0;
 }
 
