@@ -50,8 +50,9 @@ static int check_wire(const struct vhost_user_region *wire, const char **why)
 		return fail(-EINVAL, why, "a region that wraps");
 	if (wire->guest_addr + wire->bytes > ADDRESS_MAX)
 		return fail(-EINVAL, why, "a region beyond all guest physical addresses");
+	/* The front-end's address as well: what is aligned there has to be aligned here. */
 	if (wire->guest_addr % PAGE != 0 || wire->bytes % PAGE != 0 ||
-	    wire->mmap_offset % PAGE != 0)
+	    wire->user_addr % PAGE != 0 || wire->mmap_offset % PAGE != 0)
 		return fail(-EINVAL, why, "a region that is not of whole pages");
 	return 0;
 }
