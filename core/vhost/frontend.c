@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include "core/cc.h"
 #include "core/vhost/inflight.h"
+#include "core/vhost/memfile.h"
 #include "devmodel/abi/virtio.h"
 
 #define TRANSPORT_BITS (1ull << VHOST_USER_F_PROTOCOL_FEATURES | 1ull << VHOST_F_LOG_ALL)
@@ -165,15 +165,13 @@ void frontend_forget(struct frontend_saved *saved)
 static int set_log(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
 	const struct vhost_user_log *log = &m->payload.log;
-	struct stat st;
+	uint64_t page_bytes;
 
 	if (log->bytes == 0 || log->bytes > LOG_BYTES_MAX || log->mmap_offset % 4096 != 0 ||
 	    log->mmap_offset > INT64_MAX - log->bytes)
 		return fail(r, -EINVAL, "a log of no size, or at no page");
-	if (fstat(m->fds[0], &st) != 0 || !S_ISREG(st.st_mode) ||
-	    (fcntl(m->fds[0], F_GETFL) & O_ACCMODE) != O_RDWR ||
-	    (uint64_t)st.st_size < log->mmap_offset + log->bytes)
-		return fail(r, -EBADF, "its descriptor is no memory of that size");
+	if (memfile_check(m->fds[0], log->mmap_offset + log->bytes, &page_bytes, &r->why) != 0)
+		return -EBADF;
 	cc_close(&fe->log.fd);
 	fe->log = (struct vhost_log_area){ .fd = message_take_fd(m, 0),
 					   .serial = ++fe->serials,

@@ -2,24 +2,20 @@
 #include "core/vhost/regions.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "core/cc.h"
 #include "core/vhost/guard.h"
+#include "core/vhost/memfile.h"
 #include "devmodel/abi/virtio.h"
 
 #define PAGE 4096ull
 #define HUGE_PAGE_MAX (1ull << 30)
 #define ADDRESS_MAX (1ull << 52) /* guest physical: MAXPHYADDR is never more */
-#define HUGETLBFS_MAGIC_ 0x958458f6
-#define TMPFS_MAGIC_ 0x01021994
 
 static int fail(int ret, const char **why, const char *text)
 {
@@ -75,25 +71,12 @@ static int check_overlap(const struct vhost_regions *table, const struct vhost_u
 
 /* ---- what its descriptor is ---- */
 
-/* Memory or huge pages: nothing that a read could wait for, or that has effects. */
 static int check_file(struct vhost_region *r, const char **why)
 {
-	struct stat st;
-	struct statfs fs;
-	const int flags = fcntl(r->fd, F_GETFL);
+	const int ret = memfile_check(r->fd, r->offset + r->bytes, &r->page_bytes, why);
 
-	if (flags < 0 || fstat(r->fd, &st) != 0 || fstatfs(r->fd, &fs) != 0)
-		return fail(-EBADF, why, "its descriptor is not a file's");
-	if (!S_ISREG(st.st_mode))
-		return fail(-EBADF, why, "its descriptor is not a file's");
-	if ((flags & O_ACCMODE) != O_RDWR || (flags & O_PATH) != 0)
-		return fail(-EBADF, why, "its file is not open for reading and writing");
-	if (fs.f_type != HUGETLBFS_MAGIC_ && fs.f_type != TMPFS_MAGIC_)
-		return fail(-EBADF, why,
-			    "its file is not shared memory (memfd, tmpfs or hugetlbfs)");
-	if ((uint64_t)st.st_size < r->offset + r->bytes)
-		return fail(-EBADF, why, "its file is shorter than the region");
-	r->page_bytes = fs.f_type == HUGETLBFS_MAGIC_ ? (uint64_t)fs.f_bsize : PAGE;
+	if (ret != 0)
+		return ret;
 	if (r->page_bytes > HUGE_PAGE_MAX || r->offset % r->page_bytes != 0 ||
 	    r->bytes % r->page_bytes != 0)
 		return fail(-EINVAL, why, "a region that is not of whole huge pages");
