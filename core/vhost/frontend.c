@@ -261,12 +261,15 @@ static int set_enable(struct frontend *fe, struct vhost_message *m, struct front
 	if (m->payload.state.num > 1)
 		return fail(r, -EINVAL, "neither 0 nor 1");
 	ring->enabled = m->payload.state.num == 1;
+	ring->enabled_said = true;
 	return 0;
 }
 
-/* Rings are enabled by their start where nobody would say so. */
-static bool starts_enabled(const struct frontend *fe)
+/* Features may come after the ring: so it is not decided when it starts. */
+static bool is_enabled(const struct frontend *fe, const struct vhost_ring *ring)
 {
+	if (ring->enabled_said)
+		return ring->enabled;
 	return (fe->features >> VHOST_USER_F_PROTOCOL_FEATURES & 1) == 0;
 }
 
@@ -313,7 +316,8 @@ static int set_kick(struct frontend *fe, struct vhost_message *m, struct fronten
 	if (ret != 0)
 		return ret;
 	ring->started = true;
-	ring->enabled = ring->enabled || starts_enabled(fe);
+	ring->enabled_said =
+		ring->enabled; /* that it was disabled was said of what it was before */
 	return 0;
 }
 
@@ -335,7 +339,7 @@ static int reset_owner(struct frontend *fe, struct vhost_message *m, struct fron
 {
 	(void)m, (void)r;
 	for (uint32_t i = 0; i < fe->offer->queues; i++)
-		fe->rings[i].enabled = false;
+		fe->rings[i].enabled = false, fe->rings[i].enabled_said = true;
 	return 0;
 }
 
@@ -343,7 +347,7 @@ bool frontend_serves(const struct frontend *fe, uint32_t index)
 {
 	const struct vhost_ring *ring = &fe->rings[index];
 
-	return fe->has_features && ring->started && ring->enabled && ring->size != 0 &&
+	return fe->has_features && ring->started && is_enabled(fe, ring) && ring->size != 0 &&
 	       ring->has_addr;
 }
 
