@@ -10,6 +10,7 @@
 #include "core/vhost/broker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -319,18 +320,26 @@ static void take_job(struct broker *b)
 	pthread_mutex_unlock(&b->lock);
 }
 
+/* The front-end has the eventfd's flags in its hands as well as its count: full and blocking, it would keep us as
+ * long as it likes. */
+static void tell_error(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+	const uint64_t one = 1;
+
+	if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0 || poll(&pfd, 1, 0) != 1)
+		return; /* full: it was told before */
+	if (write(fd, &one, sizeof(one)) < 0)
+		CHECK(errno == EAGAIN);
+}
+
 /* By the only way that a front-end without STATUS can hear of it. */
 static void tell_errors(struct broker *b)
 {
-	const uint64_t one = 1;
-
 	if (!service_has_broken(&b->svc))
 		return;
-	for (uint32_t i = 0; i < b->offer.queues; i++) {
-		if (b->fe.rings[i].err.fd >= 0 &&
-		    write(b->fe.rings[i].err.fd, &one, sizeof(one)) < 0)
-			CHECK(errno == EAGAIN); /* it was told before */
-	}
+	for (uint32_t i = 0; i < b->offer.queues; i++)
+		tell_error(b->fe.rings[i].err.fd);
 }
 
 static bool is_ending(const struct broker *b)
