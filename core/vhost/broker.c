@@ -31,7 +31,7 @@
 /* What a hostile front-end can have written into the log by coming again and again. */
 static const struct ration log_ration = { .burst = 10, .period_ns = NS_PER_S };
 
-static bool may_log(struct broker *b)
+bool broker_may_log(struct broker *b)
 {
 	uint64_t due = b->log_due_ns;
 	const uint64_t now = now_ns();
@@ -91,7 +91,7 @@ static int flush(struct broker *b, const char **why)
 	const bool well = ret == 0;
 
 	if (!well && b->saved) {
-		if (may_log(b))
+		if (broker_may_log(b))
 			log_warn("%s: vhost-user: its memory stays as it was: %s: %s", b->id, *why,
 				 strerror(-ret));
 		frontend_undo(&b->fe, &b->before);
@@ -153,7 +153,7 @@ static int refuse(struct broker *b, const struct vhost_message *m, int error, co
 
 	if (!message_wants_ack(m, b->fe.protocol))
 		return error;
-	if (may_log(b))
+	if (broker_may_log(b))
 		log_warn("%s: vhost-user: %s: refused: %s", b->id, message_name(m->header.request),
 			 reason);
 	ret = flush(b, why);
@@ -235,7 +235,7 @@ static void end_session(struct broker *b, int error, const char *why)
 		return;
 	if (error == -EPIPE)
 		log_info("%s: vhost-user: the front-end has gone", b->id);
-	else if (error != 0 && may_log(b))
+	else if (error != 0 && broker_may_log(b))
 		log_warn("%s: vhost-user: the connection is closed: %s: %s", b->id,
 			 message_name(b->session.in.header.request), why);
 	transfer_end(b);
@@ -285,7 +285,7 @@ static void take_connection(struct broker *b)
 	pthread_mutex_lock(&b->lock);
 	b->status.refused++;
 	pthread_mutex_unlock(&b->lock);
-	if (may_log(b))
+	if (broker_may_log(b))
 		log_warn("%s: vhost-user: a second front-end was refused", b->id);
 }
 
@@ -309,7 +309,8 @@ static void take_job(struct broker *b)
 
 		CHECK(virtio_kind_describe(b->kind, &job->config, b->offer.queues, &view) == 0);
 		memcpy(b->offer.config, view.config, view.config_bytes);
-		if (b->fe.channel >= 0 && session_tell_config(b->fe.channel) != 0 && may_log(b))
+		if (b->fe.channel >= 0 && session_tell_config(b->fe.channel) != 0 &&
+		    broker_may_log(b))
 			log_warn("%s: vhost-user: it cannot be told that its configuration changed",
 				 b->id);
 	}
