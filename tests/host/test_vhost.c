@@ -5,7 +5,6 @@
  */
 #include "tests/host/vhost.h"
 
-
 static void test_serves(void **state)
 {
 	struct vhost_rig *v = vhost_rig_start(&(struct vhost_rig_config){ .queues = 2 });

@@ -15,6 +15,7 @@
 #define EVIL_MEMORY (16ull << 20)
 #define WAIT_MS 20000
 #define PAGE 4096ull
+#define DEATHS 10 /* until the device is given up */
 
 struct hostile {
 	struct vhost_rig *v; /* with the honest one */
@@ -51,7 +52,7 @@ static inline struct hostile *hostile_open(void)
 
 	assert_non_null(h);
 	signal(SIGPIPE, SIG_IGN); /* as the back-end's process does */
-	h->v = vhost_rig_start(&(struct vhost_rig_config){ .queues = 2 });
+	h->v = vhost_rig_start(&(struct vhost_rig_config){ .queues = 2, .deaths = DEATHS });
 	vhost_rig_load(h->v, 1);
 	guestmem_init(&h->mem);
 	assert_int_equal(guestmem_add(&h->mem, 0, EVIL_MEMORY, GUESTMEM_LOOSE), 0);
@@ -103,6 +104,7 @@ static inline void hostile_serve_other(struct hostile *h)
 
 static inline void hostile_leave(struct hostile *h)
 {
+	h->c.ring_count = 0; /* where its ring is may be nothing any more */
 	vhostclient_drop(&h->c);
 	h->c.bases_known = false;
 	cc_close(&h->c.fd_inflight);
