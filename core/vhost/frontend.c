@@ -459,7 +459,7 @@ static int check_transfer(struct frontend *fe, struct vhost_message *m, struct f
 
 static int set_channel(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
-	struct sockaddr_storage name;
+	struct sockaddr_storage name = { 0 };
 	socklen_t bytes = sizeof(name);
 
 	if (getsockname(m->fds[0], (struct sockaddr *)&name, &bytes) != 0 ||

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -85,12 +84,11 @@ static int check_file(struct vhost_region *r, const char **why)
 
 static int map_it(struct vhost_region *r, const char **why)
 {
-	int ret;
-
 	r->map = mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->fd,
 		      (off_t)r->offset);
 	if (r->map == MAP_FAILED) {
-		ret = -errno;
+		const int ret = -errno;
+
 		r->map = NULL;
 		return fail(ret, why, "its file cannot be mapped");
 	}
@@ -176,8 +174,8 @@ int regions_remove(struct vhost_regions *table, const struct vhost_user_region *
 		    r->user != wire->user_addr)
 			continue;
 		table->count--;
-		memmove(&table->regions[i], &table->regions[i + 1],
-			(table->count - i) * sizeof(table->regions[0]));
+		for (uint32_t k = i; k < table->count; k++)
+			table->regions[k] = table->regions[k + 1];
 		region_drop(r);
 		return 0;
 	}
@@ -200,8 +198,7 @@ void regions_clear(struct vhost_regions *table)
 
 bool regions_equal(const struct vhost_regions *a, const struct vhost_regions *b)
 {
-	return a->count == b->count &&
-	       memcmp(a->regions, b->regions, a->count * sizeof(a->regions[0])) == 0;
+	return a->count == b->count && regions_within(a, b);
 }
 
 bool regions_within(const struct vhost_regions *part, const struct vhost_regions *whole)

@@ -296,7 +296,7 @@ static uint32_t count_maps(void)
 	return lines;
 }
 
-static struct counts count(void)
+static struct counts count_all(void)
 {
 	return (struct counts){ fds_open(0), count_maps(), count_processes() };
 }
@@ -312,7 +312,7 @@ static struct counts count_at_rest(struct hostile *h, const struct counts *like)
 	assert_int_equal(device_wait_standby(h->v->broker.svc.dev, WAIT_MS), 0);
 	/* Processes that were replaced end in their own time. */
 	do {
-		c = count();
+		c = count_all();
 	} while (like != NULL && memcmp(&c, like, sizeof(c)) != 0 && now_ns() < end);
 	hostile_leave(h);
 	return c;

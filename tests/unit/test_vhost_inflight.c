@@ -169,7 +169,7 @@ static void test_a_file_on_a_disk(void **state)
 {
 	char path[] = "/var/tmp/mayfly-inflight.XXXXXX";
 	const int fd = mkstemp(path);
-	struct statfs fs;
+	struct statfs fs = { 0 };
 
 	(void)state;
 	assert_true(fd >= 0 && unlink(path) == 0 && fstatfs(fd, &fs) == 0);
