@@ -10,6 +10,7 @@
 #include "core/vhost/broker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +31,7 @@
 /* What a hostile front-end can have written into the log by coming again and again. */
 static const struct ration log_ration = { .burst = 10, .period_ns = NS_PER_S };
 
-static bool may_log(struct broker *b)
+bool broker_may_log(struct broker *b)
 {
 	uint64_t due = b->log_due_ns;
 	const uint64_t now = now_ns();
@@ -97,7 +98,7 @@ static int flush(struct broker *b, const char **why)
 	const bool well = ret == 0;
 
 	if (!well && b->saved) {
-		if (may_log(b))
+		if (broker_may_log(b))
 			log_warn("%s: vhost-user: its memory stays as it was: %s: %s", b->id, *why,
 				 strerror(-ret));
 		frontend_undo(&b->fe, &b->before);
@@ -159,7 +160,7 @@ static int refuse(struct broker *b, const struct vhost_message *m, int error, co
 
 	if (!message_wants_ack(m, b->fe.protocol))
 		return error;
-	if (may_log(b))
+	if (broker_may_log(b))
 		log_warn("%s: vhost-user: %s: refused: %s", b->id, message_name(m->header.request),
 			 reason);
 	ret = flush(b, why);
@@ -246,7 +247,7 @@ static void end_session(struct broker *b, int error, const char *why)
 		return;
 	if (error == -EPIPE)
 		log_info("%s: vhost-user: the front-end has gone", b->id);
-	else if (error != 0 && may_log(b))
+	else if (error != 0 && broker_may_log(b))
 		log_warn("%s: vhost-user: the connection is closed: %s: %s", b->id,
 			 message_name(b->session.in.header.request), why);
 	transfer_end(b);
@@ -294,7 +295,7 @@ static void take_connection(struct broker *b)
 	}
 	close(fd);
 	count(b, &b->status.refused);
-	if (may_log(b))
+	if (broker_may_log(b))
 		log_warn("%s: vhost-user: a second front-end was refused", b->id);
 }
 
@@ -318,7 +319,8 @@ static void take_job(struct broker *b)
 
 		CHECK(virtio_kind_describe(b->kind, &job->config, b->offer.queues, &view) == 0);
 		memcpy(b->offer.config, view.config, view.config_bytes);
-		if (b->fe.channel >= 0 && session_tell_config(b->fe.channel) != 0 && may_log(b))
+		if (b->fe.channel >= 0 && session_tell_config(b->fe.channel) != 0 &&
+		    broker_may_log(b))
 			log_warn("%s: vhost-user: it cannot be told that its configuration changed",
 				 b->id);
 	}
@@ -329,18 +331,26 @@ static void take_job(struct broker *b)
 	pthread_mutex_unlock(&b->lock);
 }
 
+/* The front-end has the eventfd's flags in its hands as well as its count: full and blocking, it would keep us as
+ * long as it likes. */
+static void tell_error(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+	const uint64_t one = 1;
+
+	if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0 || poll(&pfd, 1, 0) != 1)
+		return; /* full: it was told before */
+	if (write(fd, &one, sizeof(one)) < 0)
+		CHECK(errno == EAGAIN);
+}
+
 /* By the only way that a front-end without STATUS can hear of it. */
 static void tell_errors(struct broker *b)
 {
-	const uint64_t one = 1;
-
 	if (!service_has_broken(&b->svc))
 		return;
-	for (uint32_t i = 0; i < b->offer.queues; i++) {
-		if (b->fe.rings[i].err.fd >= 0 &&
-		    write(b->fe.rings[i].err.fd, &one, sizeof(one)) < 0)
-			CHECK(errno == EAGAIN); /* it was told before */
-	}
+	for (uint32_t i = 0; i < b->offer.queues; i++)
+		tell_error(b->fe.rings[i].err.fd);
 }
 
 static bool is_ending(const struct broker *b)

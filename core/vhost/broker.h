@@ -92,4 +92,7 @@ int broker_configure(struct broker *b, int image, uint64_t fsize, const union de
 		     const char **why);
 void broker_status(struct broker *b, struct broker_status *status);
 
+/* Its own thread: a line of what its front-end brought about may be written now. */
+bool broker_may_log(struct broker *b);
+
 #endif

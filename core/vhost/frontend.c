@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include "core/cc.h"
 #include "core/vhost/inflight.h"
+#include "core/vhost/memfile.h"
 #include "devmodel/abi/virtio.h"
 
 #define TRANSPORT_BITS (1ull << VHOST_USER_F_PROTOCOL_FEATURES | 1ull << VHOST_F_LOG_ALL)
@@ -118,13 +118,13 @@ static int remove_region(struct frontend *fe, struct vhost_message *m, struct fr
 
 static int set_table(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
-	const struct vhost_user_memory *memory = &m->payload.memory;
-	const uint32_t count = memory->count;
+	const struct vhost_memory_payload *memory = &m->payload.memory;
+	const uint32_t count = memory->head.count;
 	struct vhost_regions table = { .count = 0 };
 	int ret = 0;
 
 	if (count > VHOST_USER_MEM_TABLE_MAX || count != m->fd_count ||
-	    m->header.size != sizeof(*memory) + count * sizeof(memory->regions[0]))
+	    m->header.size != sizeof(memory->head) + count * sizeof(memory->regions[0]))
 		return fail(r, -EINVAL, "a table whose regions, descriptors and length differ");
 	r->memory = true;
 	for (uint32_t i = 0; i < count && ret == 0; i++)
@@ -169,15 +169,13 @@ void frontend_forget(struct frontend_saved *saved)
 static int set_log(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
 	const struct vhost_user_log *log = &m->payload.log;
-	struct stat st;
+	uint64_t page_bytes;
 
 	if (log->bytes == 0 || log->bytes > LOG_BYTES_MAX || log->mmap_offset % 4096 != 0 ||
 	    log->mmap_offset > INT64_MAX - log->bytes)
 		return fail(r, -EINVAL, "a log of no size, or at no page");
-	if (fstat(m->fds[0], &st) != 0 || !S_ISREG(st.st_mode) ||
-	    (fcntl(m->fds[0], F_GETFL) & O_ACCMODE) != O_RDWR ||
-	    (uint64_t)st.st_size < log->mmap_offset + log->bytes)
-		return fail(r, -EBADF, "its descriptor is no memory of that size");
+	if (memfile_check(m->fds[0], log->mmap_offset + log->bytes, &page_bytes, &r->why) != 0)
+		return -EBADF;
 	cc_close(&fe->log.fd);
 	fe->log = (struct vhost_log_area){ .fd = message_take_fd(m, 0),
 					   .serial = ++fe->serials,
@@ -267,12 +265,15 @@ static int set_enable(struct frontend *fe, struct vhost_message *m, struct front
 	if (m->payload.state.num > 1)
 		return fail(r, -EINVAL, "neither 0 nor 1");
 	ring->enabled = m->payload.state.num == 1;
+	ring->enabled_said = true;
 	return 0;
 }
 
-/* Rings are enabled by their start where nobody would say so. */
-static bool starts_enabled(const struct frontend *fe)
+/* Features may come after the ring: so it is not decided when it starts. */
+static bool is_enabled(const struct frontend *fe, const struct vhost_ring *ring)
 {
+	if (ring->enabled_said)
+		return ring->enabled;
 	return (fe->features >> VHOST_USER_F_PROTOCOL_FEATURES & 1) == 0;
 }
 
@@ -319,7 +320,8 @@ static int set_kick(struct frontend *fe, struct vhost_message *m, struct fronten
 	if (ret != 0)
 		return ret;
 	ring->started = true;
-	ring->enabled = ring->enabled || starts_enabled(fe);
+	ring->enabled_said =
+		ring->enabled; /* that it was disabled was said of what it was before */
 	return 0;
 }
 
@@ -341,7 +343,7 @@ static int reset_owner(struct frontend *fe, struct vhost_message *m, struct fron
 {
 	(void)m, (void)r;
 	for (uint32_t i = 0; i < fe->offer->queues; i++)
-		fe->rings[i].enabled = false;
+		fe->rings[i].enabled = false, fe->rings[i].enabled_said = true;
 	return 0;
 }
 
@@ -349,7 +351,7 @@ bool frontend_serves(const struct frontend *fe, uint32_t index)
 {
 	const struct vhost_ring *ring = &fe->rings[index];
 
-	return fe->has_features && ring->started && ring->enabled && ring->size != 0 &&
+	return fe->has_features && ring->started && is_enabled(fe, ring) && ring->size != 0 &&
 	       ring->has_addr;
 }
 
@@ -386,7 +388,7 @@ uint16_t frontend_base(struct frontend *fe, uint32_t index)
 
 static int get_config(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
-	const struct vhost_user_config *config = &m->payload.config;
+	const struct vhost_user_config *config = &m->payload.config.head;
 	const uint32_t bytes = config->bytes;
 
 	if (bytes > VHOST_USER_CONFIG_MAX || config->offset > VHOST_USER_CONFIG_MAX - bytes ||
@@ -395,8 +397,8 @@ static int get_config(struct frontend *fe, struct vhost_message *m, struct front
 		return 0;
 	}
 	message_answer(m, m->header.size, &r->out);
-	r->out.payload.config = *config;
-	memcpy(r->out.payload.bytes + sizeof(*config), fe->offer->config + config->offset, bytes);
+	r->out.payload.config.head = *config;
+	memcpy(r->out.payload.config.space, fe->offer->config + config->offset, bytes);
 	return 0;
 }
 
@@ -461,7 +463,7 @@ static int check_transfer(struct frontend *fe, struct vhost_message *m, struct f
 
 static int set_channel(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
-	struct sockaddr_storage name;
+	struct sockaddr_storage name = { 0 };
 	socklen_t bytes = sizeof(name);
 
 	if (getsockname(m->fds[0], (struct sockaddr *)&name, &bytes) != 0 ||

@@ -34,10 +34,10 @@ struct vhost_ring {
 	uint32_t size; /* 0: not said */
 	bool has_addr;
 	struct vhost_user_vring_addr addr;
-	uint16_t base; /* as the front-end said, or as it was told */
-	bool served;   /* since: its used->idx says more */
-	bool started;  /* by its kick, until GET_VRING_BASE */
-	bool enabled;
+	uint16_t base;              /* as the front-end said, or as it was told */
+	bool served;                /* since: its used->idx says more */
+	bool started;               /* by its kick, until GET_VRING_BASE */
+	bool enabled, enabled_said; /* not said: by its start, where nobody would say so */
 	struct vhost_eventfd kick, call, err;
 };
 

@@ -38,30 +38,41 @@ static uint64_t guarded_page(uintptr_t address)
 	return 0;
 }
 
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+	if ((before.sa_flags & SA_SIGINFO) != 0)
+		before.sa_sigaction(number, info, context);
+	else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN)
+		before.sa_handler(number);
+	else
+		sigaction(number, &before, NULL); /* and it happens again */
+}
+
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
 	const uintptr_t address = (uintptr_t)info->si_addr;
 	const uint64_t bytes = info->si_code > 0 ? guarded_page(address) : 0;
 	const int flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS;
 
-	(void)context;
 	/* A system call and no more: async-signal-safe, whatever POSIX lists. */
 	if (bytes != 0 && mmap((void *)(address & ~(bytes - 1)), bytes, PROT_READ | PROT_WRITE,
 			       flags, -1, 0) != MAP_FAILED)
 		return;
-	if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
-		before.sa_handler(number);
-		return;
-	}
-	sigaction(number, &before, NULL); /* and it happens again */
+	pass_on(number, info, context);
 }
 
 int guard_begin(void)
 {
 	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
 
+	struct sigaction old;
+
 	sigemptyset(&action.sa_mask);
-	return sigaction(SIGBUS, &action, &before) == 0 ? 0 : -errno;
+	if (sigaction(SIGBUS, &action, &old) != 0)
+		return -errno;
+	if ((old.sa_flags & SA_SIGINFO) == 0 || old.sa_sigaction != on_sigbus)
+		before = old;
+	return 0;
 }
 
 bool guard_add(const void *start, uint64_t bytes, uint64_t page_bytes)

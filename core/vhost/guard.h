@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Takes SIGBUS; one outside guarded memory goes to the handler that was there before.  Before any thread.  0
- * or -errno. */
+/* Takes SIGBUS; one outside guarded memory goes to the handler that was there before.  Before any thread; again is
+ * nothing.  0 or -errno. */
 int guard_begin(void);
 /* Of pages of this size, which the host backs it with. False: no room.  Any thread. */
 bool guard_add(const void *start, uint64_t bytes, uint64_t page_bytes);

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "core/cc.h"
+#include "core/vhost/memfile.h"
 #include "devmodel/abi/launch.h"
 #include "devmodel/abi/virtio.h"
 
@@ -102,7 +102,7 @@ int inflight_check(const struct vhost_user_inflight *kept, uint32_t queues, int 
 		   const char **why)
 {
 	cleanup_free uint8_t *copy = NULL;
-	struct stat st;
+	uint64_t page_bytes;
 	int ret = 0;
 
 	if (check_sizes(kept, queues) != 0 || kept->mmap_bytes > BUFFER_MAX ||
@@ -110,8 +110,8 @@ int inflight_check(const struct vhost_user_inflight *kept, uint32_t queues, int 
 	    kept->mmap_bytes / kept->queues < stride(kept->queue_size) - 63 ||
 	    kept->mmap_offset > INT64_MAX - kept->mmap_bytes)
 		return fail(-EINVAL, why, "a buffer of a size that is none");
-	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-		return fail(-EBADF, why, "its descriptor is no memory");
+	if (memfile_check(fd, kept->mmap_offset + kept->mmap_bytes, &page_bytes, why) != 0)
+		return -EBADF;
 	copy = malloc(kept->mmap_bytes);
 	if (copy == NULL)
 		return fail(-ENOMEM, why, "out of memory");

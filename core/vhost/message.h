@@ -19,16 +19,26 @@
 	 VHOST_USER_PROTOCOL_BIT(CONFIG) | VHOST_USER_PROTOCOL_BIT(INFLIGHT_SHMFD) |               \
 	 VHOST_USER_PROTOCOL_BIT(CONFIGURE_MEM_SLOTS) | VHOST_USER_PROTOCOL_BIT(DEVICE_STATE))
 
+/* Payloads of a head and what follows it: no flexible arrays, which clang has at the end of a struct only. */
+struct vhost_memory_payload {
+	struct vhost_user_memory head;
+	struct vhost_user_region regions[VHOST_USER_MEM_TABLE_MAX];
+};
+struct vhost_config_payload {
+	struct vhost_user_config head;
+	uint8_t space[VHOST_USER_CONFIG_MAX];
+};
+
 struct vhost_message {
 	struct vhost_user_header header;
 	union {
 		uint64_t u64;
 		struct vhost_user_vring_state state;
 		struct vhost_user_vring_addr addr;
-		struct vhost_user_memory memory; /* its regions are in bytes */
+		struct vhost_memory_payload memory;
 		struct vhost_user_single_region region;
 		struct vhost_user_log log;
-		struct vhost_user_config config; /* its space is in bytes */
+		struct vhost_config_payload config;
 		struct vhost_user_inflight inflight;
 		struct vhost_user_device_state transfer;
 		uint8_t bytes[VHOST_USER_PAYLOAD_MAX];

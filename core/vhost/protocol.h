@@ -189,12 +189,11 @@ struct vhost_user_region {
 };
 _Static_assert(sizeof(struct vhost_user_region) == 32, "vhost-user.rst, Memory regions");
 
-/* SET_MEM_TABLE: as many descriptors as regions, in their order.  The specification has room for 8,
- * which QEMU keeps to; Cloud Hypervisor sends up to 32. */
+/* SET_MEM_TABLE: `count` regions follow, as many descriptors as regions, in their order.  The
+ * specification has room for 8, which QEMU keeps to; Cloud Hypervisor sends up to 32. */
 struct vhost_user_memory {
 	uint32_t count;
 	uint32_t padding;
-	struct vhost_user_region regions[];
 };
 _Static_assert(sizeof(struct vhost_user_memory) == 8, "vhost-user.rst, Memory regions");
 
@@ -224,7 +223,6 @@ struct vhost_user_config {
 	uint32_t offset;
 	uint32_t bytes;
 	uint32_t flags; /* VHOST_USER_CONFIG_* */
-	uint8_t space[];
 };
 _Static_assert(sizeof(struct vhost_user_config) == 12, "vhost-user.rst, config space");
 

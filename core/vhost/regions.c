@@ -2,24 +2,19 @@
 #include "core/vhost/regions.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "core/cc.h"
 #include "core/vhost/guard.h"
+#include "core/vhost/memfile.h"
 #include "devmodel/abi/virtio.h"
 
 #define PAGE 4096ull
 #define HUGE_PAGE_MAX (1ull << 30)
 #define ADDRESS_MAX (1ull << 52) /* guest physical: MAXPHYADDR is never more */
-#define HUGETLBFS_MAGIC_ 0x958458f6
-#define TMPFS_MAGIC_ 0x01021994
 
 static int fail(int ret, const char **why, const char *text)
 {
@@ -50,8 +45,9 @@ static int check_wire(const struct vhost_user_region *wire, const char **why)
 		return fail(-EINVAL, why, "a region that wraps");
 	if (wire->guest_addr + wire->bytes > ADDRESS_MAX)
 		return fail(-EINVAL, why, "a region beyond all guest physical addresses");
+	/* The front-end's address as well: what is aligned there has to be aligned here. */
 	if (wire->guest_addr % PAGE != 0 || wire->bytes % PAGE != 0 ||
-	    wire->mmap_offset % PAGE != 0)
+	    wire->user_addr % PAGE != 0 || wire->mmap_offset % PAGE != 0)
 		return fail(-EINVAL, why, "a region that is not of whole pages");
 	return 0;
 }
@@ -74,25 +70,12 @@ static int check_overlap(const struct vhost_regions *table, const struct vhost_u
 
 /* ---- what its descriptor is ---- */
 
-/* Memory or huge pages: nothing that a read could wait for, or that has effects. */
 static int check_file(struct vhost_region *r, const char **why)
 {
-	struct stat st;
-	struct statfs fs;
-	const int flags = fcntl(r->fd, F_GETFL);
+	const int ret = memfile_check(r->fd, r->offset + r->bytes, &r->page_bytes, why);
 
-	if (flags < 0 || fstat(r->fd, &st) != 0 || fstatfs(r->fd, &fs) != 0)
-		return fail(-EBADF, why, "its descriptor is not a file's");
-	if (!S_ISREG(st.st_mode))
-		return fail(-EBADF, why, "its descriptor is not a file's");
-	if ((flags & O_ACCMODE) != O_RDWR || (flags & O_PATH) != 0)
-		return fail(-EBADF, why, "its file is not open for reading and writing");
-	if (fs.f_type != HUGETLBFS_MAGIC_ && fs.f_type != TMPFS_MAGIC_)
-		return fail(-EBADF, why,
-			    "its file is not shared memory (memfd, tmpfs or hugetlbfs)");
-	if ((uint64_t)st.st_size < r->offset + r->bytes)
-		return fail(-EBADF, why, "its file is shorter than the region");
-	r->page_bytes = fs.f_type == HUGETLBFS_MAGIC_ ? (uint64_t)fs.f_bsize : PAGE;
+	if (ret != 0)
+		return ret;
 	if (r->page_bytes > HUGE_PAGE_MAX || r->offset % r->page_bytes != 0 ||
 	    r->bytes % r->page_bytes != 0)
 		return fail(-EINVAL, why, "a region that is not of whole huge pages");
@@ -101,12 +84,11 @@ static int check_file(struct vhost_region *r, const char **why)
 
 static int map_it(struct vhost_region *r, const char **why)
 {
-	int ret;
-
 	r->map = mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->fd,
 		      (off_t)r->offset);
 	if (r->map == MAP_FAILED) {
-		ret = -errno;
+		const int ret = -errno;
+
 		r->map = NULL;
 		return fail(ret, why, "its file cannot be mapped");
 	}
@@ -192,8 +174,8 @@ int regions_remove(struct vhost_regions *table, const struct vhost_user_region *
 		    r->user != wire->user_addr)
 			continue;
 		table->count--;
-		memmove(&table->regions[i], &table->regions[i + 1],
-			(table->count - i) * sizeof(table->regions[0]));
+		for (uint32_t k = i; k < table->count; k++)
+			table->regions[k] = table->regions[k + 1];
 		region_drop(r);
 		return 0;
 	}
@@ -216,8 +198,7 @@ void regions_clear(struct vhost_regions *table)
 
 bool regions_equal(const struct vhost_regions *a, const struct vhost_regions *b)
 {
-	return a->count == b->count &&
-	       memcmp(a->regions, b->regions, a->count * sizeof(a->regions[0])) == 0;
+	return a->count == b->count && regions_within(a, b);
 }
 
 bool regions_within(const struct vhost_regions *part, const struct vhost_regions *whole)

@@ -34,17 +34,22 @@ static int fail(const char **why, const char *text)
 	return -EPROTO;
 }
 
-/* Descriptors that came; more than there is room for are closed by the kernel and said to be missing. */
+/* Descriptors that came, wanted or not: they are ours to close.  More than there is room for in one read are
+ * closed by the kernel and said to be missing. */
 static void take_fds(struct msghdr *h, struct vhost_message *m)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c != NULL; c = CMSG_NXTHDR(h, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
-		const size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t at = 0; at + CMSG_LEN(0) < c->cmsg_len; at += sizeof(int)) {
+			int fd;
 
-		CHECK(m->fd_count + n <= VHOST_USER_FDS_MAX);
-		memcpy(m->fds + m->fd_count, CMSG_DATA(c), n * sizeof(int));
-		m->fd_count += (uint32_t)n;
+			memcpy(&fd, CMSG_DATA(c) + at, sizeof(fd));
+			if (m->fd_count < VHOST_USER_FDS_MAX)
+				m->fds[m->fd_count++] = fd;
+			else
+				close(fd);
+		}
 	}
 }
 
@@ -68,9 +73,9 @@ static ssize_t receive(struct session *s, void *to, size_t bytes, const char **w
 		return 0;
 	if (n <= 0)
 		return -EPIPE;
+	take_fds(&h, m);
 	if (h.msg_controllen != 0 && before != 0)
 		return fail(why, "descriptors in two parts");
-	take_fds(&h, m);
 	if ((h.msg_flags & MSG_CTRUNC) != 0)
 		return fail(why, "more descriptors than any message has");
 	if (m->fd_count != 0 && s->have != 0 && before == 0)

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <xxhash.h>
 
 #include "core/cc.h"
@@ -52,13 +53,12 @@ static void header_of(const struct broker *b, struct stream_header *h)
 static int save(struct broker *b, int fd)
 {
 	cleanup_free uint8_t *stream = malloc(STREAM_MAX);
-	const int flags = fcntl(fd, F_GETFL);
 	struct stream_header header;
 	size_t bytes = 0;
 	int ret;
 
-	if (stream == NULL || flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
-		return -EBADF;
+	if (stream == NULL)
+		return -ENOMEM;
 	header_of(b, &header);
 	memcpy(stream, &header, sizeof(header));
 	ret = device_save(b->svc.dev, stream + sizeof(header), STREAM_MAX - sizeof(header), &bytes);
@@ -128,17 +128,31 @@ static int load(struct broker *b)
 
 /* ---- the two messages ---- */
 
+/* A pipe or a socket, which nobody has to wait for: a file may be on a file system of the front-end's. */
+static int check_stream(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0 || !(S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) ||
+	    fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
+		return -EBADF;
+	return 0;
+}
+
 int transfer_begin(struct broker *b, struct vhost_message *message, struct vhost_message *answer)
 {
 	cleanup_fd int fd = message_take_fd(message, 0);
 
 	transfer_end(b);
 	answer->payload.u64 = VHOST_USER_STATE_NOFD;
-	if (message->payload.transfer.direction == VHOST_USER_STATE_LOAD) {
+	b->transfer_error = check_stream(fd);
+	if (b->transfer_error == 0 &&
+	    message->payload.transfer.direction == VHOST_USER_STATE_LOAD) {
 		b->transfer = cc_take_fd(&fd);
 		return 0;
 	}
-	b->transfer_error = save(b, fd);
+	if (b->transfer_error == 0)
+		b->transfer_error = save(b, fd);
 	if (b->transfer_error != 0)
 		answer->payload.u64 |= 1;
 	return 0;
@@ -151,7 +165,7 @@ int transfer_check(struct broker *b)
 	if (b->transfer >= 0)
 		ret = load(b);
 	transfer_end(b);
-	if (ret != 0)
+	if (ret != 0 && broker_may_log(b))
 		log_warn("%s: vhost-user: its state was not taken over: %s", b->id, strerror(-ret));
 	return ret;
 }

@@ -50,7 +50,7 @@ struct vhost_rig {
 	struct vhostclient client;
 	struct guestmem mem;
 	struct ringdrv_queue rings[2];
-	uint32_t queues;
+	uint32_t queues, deaths;
 	struct blkload load;
 	/* The load's own thread, while one runs. */
 	pthread_t thread;
@@ -62,6 +62,7 @@ struct vhost_rig_config {
 	uint32_t queues; /* 0: 1 */
 	uint64_t memory; /* 0: VHOST_MEMORY */
 	enum guestmem_pages pages;
+	uint32_t deaths; /* in 10 s, until it is given up; 0: as many as there can be in 1 s */
 };
 
 static inline void vhost_rig_device(struct vhost_rig *v, struct device_spec *spec)
@@ -76,8 +77,8 @@ static inline void vhost_rig_device(struct vhost_rig *v, struct device_spec *spe
 		.policy_when = POLICY_IF_FLUSH | POLICY_IF_WRITABLE,
 		.backend_count = 1,
 		.limits = { 1000, 2000 },
-		.death_budget = DEVICE_DEATHS_MAX,
-		.death_window_s = 1,
+		.death_budget = v->deaths != 0 ? v->deaths : DEVICE_DEATHS_MAX,
+		.death_window_s = v->deaths != 0 ? 10 : 1,
 		.poison_limit = 2,
 	};
 	spec->backends[0] = v->image;
@@ -113,6 +114,7 @@ static inline struct vhost_rig *vhost_rig_start(const struct vhost_rig_config *c
 
 	assert_non_null(v);
 	v->queues = config->queues != 0 ? config->queues : 1;
+	v->deaths = config->deaths;
 	assert_int_equal(guard_begin(), 0);
 	assert_int_equal(boxrig_start(&v->rig), 0);
 	snprintf(v->dir, sizeof(v->dir), "/tmp/mayfly-vhost.XXXXXX");
