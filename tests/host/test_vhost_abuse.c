@@ -90,7 +90,7 @@ static void test_memory_of_a_ring_removed(void **state)
 	assert_int_equal(vhostclient_rem_mem_reg(&v->client, &r, -1), -EREMOTEIO);
 	assert_int_equal(hostile_lines(h), 1);
 	vhost_rig_run(v, 50);
-	assert_int_equal(vhostclient_set_mem_table(&v->client, NULL, NULL, 0), -EREMOTEIO);
+	assert_int_equal(vhostclient_set_mem_table(&v->client, &r, NULL, 0), -EREMOTEIO);
 	assert_int_equal(hostile_lines(h), 1);
 	vhost_rig_run(v, 50);
 	vhost_rig_check(v);
