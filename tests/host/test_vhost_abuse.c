@@ -90,7 +90,7 @@ static void test_memory_of_a_ring_removed(void **state)
 	assert_int_equal(vhostclient_rem_mem_reg(&v->client, &r, -1), -EREMOTEIO);
 	assert_int_equal(hostile_lines(h), 1);
 	vhost_rig_run(v, 50);
-	assert_int_equal(vhostclient_set_mem_table(&v->client, NULL, NULL, 0), -EREMOTEIO);
+	assert_int_equal(vhostclient_set_mem_table(&v->client, &r, NULL, 0), -EREMOTEIO);
 	assert_int_equal(hostile_lines(h), 1);
 	vhost_rig_run(v, 50);
 	vhost_rig_check(v);
@@ -172,7 +172,11 @@ static void test_used_moved(void **state)
 /* Full and blocking: whoever writes waits for as long as the front-end likes. */
 static void block(int fd)
 {
-	assert_int_equal(eventfd_write(fd, UINT64_MAX - 1), 0);
+	uint64_t count;
+
+	do /* others may write as well */
+		eventfd_read(fd, &count);
+	while (eventfd_write(fd, UINT64_MAX - 1) != 0);
 	assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
 }
 
@@ -216,6 +220,33 @@ static void test_call_eventfd_that_blocks(void **state)
 	hostile_leave(h);
 	hostile_serve_other(h);
 	close(full);
+	hostile_close(h);
+}
+
+/* The device waits in a call, so that nobody takes the kicks; and who makes kicks good is not to wait, too. */
+static void test_kick_eventfd_that_blocks(void **state)
+{
+	struct hostile *h = hostile_open();
+	const int full = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	const int kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct device_status status;
+	const uint64_t end = now_ns() + VHOST_WAIT_NS;
+
+	(void)state;
+	hostile_start(h);
+	assert_int_equal(vhostclient_set_vring_call(&h->c, 0, full), 0);
+	assert_int_equal(vhostclient_set_vring_kick(&h->c, 0, kick), 0);
+	block(full);
+	hostile_request(h, NS_PER_MS); /* found by the look that every start begins with */
+	block(kick);
+	do /* until it was found to hang */
+		device_status(h->v->broker.svc.dev, &status);
+	while (status.deaths_in_window == 0 && now_ns() < end);
+	assert_true(status.deaths_in_window != 0);
+	hostile_leave(h);
+	hostile_serve_other(h);
+	close(full);
+	close(kick);
 	hostile_close(h);
 }
 
@@ -370,6 +401,7 @@ int main(void)
 		cmocka_unit_test(test_used_moved),
 		cmocka_unit_test(test_error_eventfd_that_blocks),
 		cmocka_unit_test(test_call_eventfd_that_blocks),
+		cmocka_unit_test(test_kick_eventfd_that_blocks),
 		cmocka_unit_test(test_kicks_that_are_drained),
 		cmocka_unit_test(test_comes_and_goes),
 	};
