@@ -19,7 +19,7 @@
 
 struct vhost {
 	struct station station;
-	const struct vhost_start *start;
+	const struct vhost_start *begin;
 };
 
 static int no_drive(struct station *station, const char *id, const struct run_disk *next,
@@ -41,10 +41,10 @@ static const struct station_ops station_hooks = { no_drive, no_front_end };
 static int configure(const void *verb_options, struct run_options *options,
 		     struct option_error *error)
 {
-	const struct vhost_start *start = verb_options;
-	const int ret = vhost_configure(start->options, options, error);
+	const struct vhost_start *begin = verb_options;
+	const int ret = vhost_configure(begin->options, options, error);
 
-	return ret == 0 ? activation_open(start->activation, error) : ret;
+	return ret == 0 ? activation_open(begin->activation, error) : ret;
 }
 
 /* A supervisor for each device: its guest's memory is its own. */
@@ -71,7 +71,7 @@ static int create(const struct process_site *site, struct process_made *made,
 		option_fail(error, "out of memory");
 		return -ENOMEM;
 	}
-	v->start = site->verb_options;
+	v->begin = site->verb_options;
 	*made = (struct process_made){ v, &v->station, NULL };
 	return 0;
 }
@@ -81,7 +81,7 @@ static void join_loop(void *arg)
 {
 	struct vhost *v = arg;
 
-	activation_notify(v->start->activation, "READY=1");
+	activation_notify(v->begin->activation, "READY=1");
 	confine_thread(CONFINE_MAIN);
 }
 
@@ -106,7 +106,7 @@ static void wind_up(void *self)
 {
 	const struct vhost *v = self;
 
-	activation_notify(v->start->activation, "STOPPING=1");
+	activation_notify(v->begin->activation, "STOPPING=1");
 }
 
 static void destroy(void *self)
