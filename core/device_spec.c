@@ -86,11 +86,10 @@ int device_spec_disk(const struct run_options *options, const struct run_disk *d
 int device_spec_rng(const struct run_options *options, int *source, struct device_spec *spec,
 		    struct option_error *error)
 {
-	int ret;
-
 	*source = open(RNG_SOURCE, O_RDONLY | O_CLOEXEC);
 	if (*source < 0) {
-		ret = -errno;
+		const int ret = -errno;
+
 		option_fail(error, "rng: cannot open " RNG_SOURCE ": %s", strerror(-ret));
 		return ret;
 	}

@@ -223,13 +223,13 @@ static int write_pid(struct process *p)
 {
 	const char *path = p->options.state_dir;
 	char text[16];
-	int ret;
 
 	p->pid_file = openat(p->state_dir, "pid", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (p->pid_file < 0)
 		return complain(p, "cannot write %s/pid", path, -errno);
 	if (flock(p->pid_file, LOCK_EX | LOCK_NB) != 0) {
-		ret = -errno;
+		const int ret = -errno;
+
 		fprintf(stderr, "mayfly %s: another %s runs in %s (choose another --id): %s\n",
 			p->ops->verb, p->ops->instance, path, strerror(-ret));
 		cc_close(&p->pid_file);

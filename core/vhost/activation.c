@@ -160,20 +160,19 @@ static int notify_address(const char *path, struct sockaddr_un *address, socklen
 	return 0;
 }
 
+/* What was opened is the caller's, connected or not. */
 static int notify_connect(const char *path, int *out)
 {
 	struct sockaddr_un address;
 	socklen_t bytes;
 	const int ret = notify_address(path, &address, &bytes);
-	cleanup_fd int fd = ret == 0 ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
 
 	if (ret != 0)
 		return ret;
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, bytes) != 0)
-		return -errno;
-	*out = fd;
-	fd = -1;
-	return 0;
+	*out = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (*out >= 0 && connect(*out, (const struct sockaddr *)&address, bytes) == 0)
+		return 0;
+	return -errno;
 }
 
 static int notify_open(struct activation *a, struct option_error *error)
@@ -181,9 +180,10 @@ static int notify_open(struct activation *a, struct option_error *error)
 	const char *path = getenv("NOTIFY_SOCKET");
 	const int ret = path != NULL ? notify_connect(path, &a->notify) : 0;
 
-	if (ret != 0)
-		option_fail(error, "NOTIFY_SOCKET: cannot connect to %.110s: %s", path,
-			    strerror(-ret));
+	if (ret == 0)
+		return 0;
+	cc_close(&a->notify);
+	option_fail(error, "NOTIFY_SOCKET: cannot connect to %.110s: %s", path, strerror(-ret));
 	return ret;
 }
 
