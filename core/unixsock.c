@@ -34,7 +34,7 @@ static int unixsock_clear(const struct sockaddr_un *address)
 	return unlink(address->sun_path) == 0 || errno == ENOENT ? 0 : -errno;
 }
 
-int unixsock_listen(const char *path, int backlog, int flags)
+int unixsock_bind(const char *path, int flags)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	cleanup_fd int fd = -1;
@@ -51,6 +51,16 @@ int unixsock_listen(const char *path, int backlog, int flags)
 	if (fd < 0 || fchmod(fd, 0600) != 0 ||
 	    bind(fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
 		return -errno;
+	return cc_take_fd(&fd);
+}
+
+int unixsock_listen(const char *path, int backlog, int flags)
+{
+	cleanup_fd int fd = unixsock_bind(path, flags);
+	int ret;
+
+	if (fd < 0)
+		return cc_take_fd(&fd);
 	if (listen(fd, backlog) != 0) {
 		ret = -errno;
 		unlink(path);

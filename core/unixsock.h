@@ -10,6 +10,9 @@
  * -ENAMETOOLONG; -errno. */
 int unixsock_listen(const char *path, int backlog, int flags);
 
+/* The same without listening: whoever connects before listen(2) is refused, and may come again. */
+int unixsock_bind(const char *path, int flags);
+
 /* What such an error is in words, for a message that names the path; static or strerror()'s. */
 const char *unixsock_error(int ret);
 

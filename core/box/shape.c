@@ -65,7 +65,7 @@ static int configure(struct device *dev, const struct device_shape *shape,
 	int ret;
 
 	if (dev->spec.fsize == shape->fsize &&
-	    memcmp(&dev->spec.config, &shape->config, sizeof(shape->config)) == 0)
+	    memcmp(dev->spec.config.raw, shape->config.raw, sizeof(shape->config.raw)) == 0)
 		return 0;
 	before->launch = dev->launch;
 	dev->spec.fsize = shape->fsize;

@@ -83,11 +83,11 @@ static int settle(struct broker *b, const char **why)
 static int acknowledge(struct broker *b, const struct vhost_user_header *header, bool well)
 {
 	const struct vhost_message asked = { .header = *header };
-	struct vhost_message answer;
+	struct vhost_message out;
 
-	message_answer(&asked, sizeof(uint64_t), &answer);
-	answer.payload.u64 = well ? 0 : 1;
-	return session_send(&b->session, &answer, -1);
+	message_answer(&asked, sizeof(uint64_t), &out);
+	out.payload.u64 = well ? 0 : 1;
+	return session_send(&b->session, &out, -1);
 }
 
 /* Everything that came so far; who waits for it is answered.  0, or -errno with *why: the connection is at its
@@ -363,7 +363,7 @@ static void turn(struct broker *b)
 	struct pollfd polls[] = { { .fd = b->wake, .events = POLLIN },
 				  { .fd = b->listener, .events = POLLIN },
 				  { .fd = b->session.fd, .events = POLLIN } };
-	uint64_t count;
+	uint64_t kicks;
 
 	if (poll(polls, ARRAY_SIZE(polls), b->orphaned ? ORPHAN_MS : -1) < 0) {
 		CHECK(errno == EINTR);
@@ -371,7 +371,7 @@ static void turn(struct broker *b)
 	}
 	if (b->orphaned)
 		release(b);
-	if (polls[0].revents != 0 && read(b->wake, &count, sizeof(count)) == sizeof(count)) {
+	if (polls[0].revents != 0 && read(b->wake, &kicks, sizeof(kicks)) == sizeof(kicks)) {
 		take_job(b);
 		tell_errors(b);
 	}
@@ -494,7 +494,8 @@ int broker_configure(struct broker *b, int image, uint64_t fsize, const union de
 
 	pthread_mutex_lock(&b->lock);
 	if (b->job == NULL && b->running) {
-		b->job = &job;
+		/* It is taken back below: nobody returns before it is. */
+		b->job = &job; /* cppcheck-suppress autoVariables */
 		wake(b);
 		while (!job.done && (job.taken || !is_ending(b)))
 			cond_wait_until(&b->done, &b->lock, now_ns() + 100 * NS_PER_MS);

@@ -129,6 +129,15 @@ static struct vhost_region *region_make(const struct vhost_user_region *wire, in
 	return r;
 }
 
+static uint64_t table_bytes(const struct vhost_regions *table)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < table->count; i++)
+		bytes += table->regions[i]->bytes;
+	return bytes;
+}
+
 static void table_insert(struct vhost_regions *table, struct vhost_region *r)
 {
 	uint32_t at = table->count++;
@@ -152,6 +161,8 @@ int regions_add(struct vhost_regions *table, const struct vhost_user_region *wir
 		ret = fail(-ENOSPC, why, "more regions than GET_MAX_MEM_SLOTS says");
 	else
 		ret = check_wire(wire, why);
+	if (ret == 0 && wire->bytes > VHOST_MEMORY_MAX - table_bytes(table))
+		ret = fail(-ENOSPC, why, "more memory than a front-end may share here, 2 TiB");
 	if (ret == 0)
 		ret = check_overlap(table, wire, why);
 	if (ret == 0)

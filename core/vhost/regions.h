@@ -16,6 +16,9 @@
 #include "core/box/box.h"
 #include "core/vhost/protocol.h"
 
+/* All regions of one front-end together: devices of one process share its addresses, so that one may not take them
+ * all. */
+#define VHOST_MEMORY_MAX (2ull << 40)
 #define VHOST_REGIONS_MAX 64 /* as GET_MAX_MEM_SLOTS answers */
 
 _Static_assert(VHOST_REGIONS_MAX <= MEM_REGIONS_MAX, "a box has room for them");
@@ -37,7 +40,8 @@ struct vhost_regions {
 
 /* The region of a message, with its descriptor, which is taken over whatever comes of it.  0, or with *why
  * (static text): -EINVAL sizes, addresses, alignment; -EBADF not a file that can be shared memory, or not open
- * for writing; -ENOSPC the table is full; -EEXIST it overlaps another; -errno of mmap(2). */
+ * for writing; -ENOSPC the table is full, or
+ * larger than VHOST_MEMORY_MAX in all; -EEXIST it overlaps another; -errno of mmap(2). */
 int regions_add(struct vhost_regions *table, const struct vhost_user_region *wire, int fd,
 		const char **why);
 /* 0; -ENOENT: no region is exactly that one. */

@@ -52,13 +52,11 @@ static void header_of(const struct broker *b, struct stream_header *h)
 
 static int save(struct broker *b, int fd)
 {
-	cleanup_free uint8_t *stream = malloc(STREAM_MAX);
+	uint8_t stream[STREAM_MAX];
 	struct stream_header header;
 	size_t bytes = 0;
 	int ret;
 
-	if (stream == NULL)
-		return -ENOMEM;
 	header_of(b, &header);
 	memcpy(stream, &header, sizeof(header));
 	ret = device_save(b->svc.dev, stream + sizeof(header), STREAM_MAX - sizeof(header), &bytes);
@@ -97,7 +95,7 @@ static ssize_t read_all(int fd, uint8_t *to, size_t room)
 static int load_stream(struct broker *b, const uint8_t *stream, size_t bytes)
 {
 	struct stream_header header, want;
-	struct replacement r;
+	struct replacement r = { .planned = false };
 	int ret;
 
 	header_of(b, &want);
@@ -117,12 +115,9 @@ static int load_stream(struct broker *b, const uint8_t *stream, size_t bytes)
 
 static int load(struct broker *b)
 {
-	cleanup_free uint8_t *stream = malloc(STREAM_MAX);
-	ssize_t n;
+	uint8_t stream[STREAM_MAX];
+	const ssize_t n = read_all(b->transfer, stream, sizeof(stream));
 
-	if (stream == NULL)
-		return -ENOMEM;
-	n = read_all(b->transfer, stream, STREAM_MAX);
 	return n < 0 ? (int)n : load_stream(b, stream, (size_t)n);
 }
 

@@ -84,7 +84,7 @@ static int unit_listen(struct vhost *vhost, struct unit *u, const struct run_opt
 			return 0;
 		return option_fail(error, "%s: cannot use its socket: %s", u->id, strerror(errno));
 	}
-	u->listener = unixsock_listen(path, BACKLOG, SOCK_NONBLOCK);
+	u->listener = unixsock_bind(path, SOCK_NONBLOCK);
 	if (u->listener < 0)
 		return option_fail(error, "%s: cannot listen on %.100s: %s", u->id, path,
 				   unixsock_error(u->listener));
@@ -218,10 +218,10 @@ static const struct station_ops station_ops = { patch_drive, describe };
 static int configure(const void *verb_options, struct run_options *options,
 		     struct option_error *error)
 {
-	const struct vhost_start *start = verb_options;
-	const int ret = vhost_configure(start->options, options, error);
+	const struct vhost_start *begin = verb_options;
+	const int ret = vhost_configure(begin->options, options, error);
 
-	return ret == 0 ? activation_open(start->activation, error) : ret;
+	return ret == 0 ? activation_open(begin->activation, error) : ret;
 }
 
 /* A supervisor for each device: its guest's memory is its own. */
@@ -299,10 +299,13 @@ static int start(void *self, const struct process_site *site, struct option_erro
 
 	for (uint32_t i = 0; i < vhost->count && ret == 0; i++)
 		ret = unit_serve(vhost, &vhost->units[i], site, error);
+	/* Only now that all are ready: QEMU 7.2 never comes again to one that ends before it has answered. */
 	for (uint32_t i = 0; i < vhost->count && ret == 0; i++) {
-		ret = broker_start(&vhost->units[i].broker);
+		ret = listen(vhost->units[i].broker.listener, BACKLOG) == 0 ? 0 : -errno;
+		if (ret == 0)
+			ret = broker_start(&vhost->units[i].broker);
 		if (ret != 0)
-			option_fail(error, "%s: cannot make its thread: %s", vhost->units[i].id,
+			option_fail(error, "%s: cannot begin to serve: %s", vhost->units[i].id,
 				    strerror(-ret));
 	}
 	if (ret != 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A device that gets other rings, eventfds and configuration while it serves (core/box/shape.c), with release
- * programs under verified load; and changes that cannot be had, which leave all as it was, also where whoever
+ * programs under verified work; and changes that cannot be had, which leave all as it was, also where whoever
  * served died in between and came back in what is to be abandoned.
  */
 #include <errno.h>
@@ -19,7 +19,7 @@
 
 static struct boxrig rig;
 static char who[DEVICE_ID_MAX + 1];
-static struct blkload load;
+static struct blkload work;
 
 static struct box_memory memory_next(void)
 {
@@ -64,12 +64,12 @@ static void move(enum epoch_until until)
 
 static void run(uint64_t requests)
 {
-	const uint64_t goal = blkload_completed(&load) + requests;
+	const uint64_t goal = blkload_completed(&work) + requests;
 	const uint64_t end = now_ns() + SCENE_WAIT_MS * NS_PER_MS;
 
-	while (blkload_completed(&load) < goal && now_ns() < end)
-		assert_true(blkload_step(&load, STEP_NS) >= 0);
-	assert_true(blkload_completed(&load) >= goal);
+	while (blkload_completed(&work) < goal && now_ns() < end)
+		assert_true(blkload_step(&work, STEP_NS) >= 0);
+	assert_true(blkload_completed(&work) >= goal);
 }
 
 static struct scene *open_loaded(void)
@@ -78,20 +78,20 @@ static struct scene *open_loaded(void)
 	struct scene *s = scene_create(&rig, &(struct boxrig_blk_config){ .queues = 2 });
 
 	scene_start(s);
-	assert_int_equal(blkload_init(&load, &rig.mem, &mix), 0);
+	assert_int_equal(blkload_init(&work, &rig.mem, &mix), 0);
 	for (uint32_t i = 0; i < 2; i++)
-		assert_int_equal(blkload_add_queue(&load, &s->blk.rings[i], 8), 0);
+		assert_int_equal(blkload_add_queue(&work, &s->blk.rings[i], 8), 0);
 	run(100);
 	return s;
 }
 
 static void close_loaded(struct scene *s)
 {
-	assert_int_equal(blkload_drain(&load, SCENE_WAIT_MS * NS_PER_MS), 0);
-	assert_int_equal(blkload_verify_image(&load, s->blk.image), 0);
-	if (!blkload_clean(&load))
-		fail_msg("%s", blkload_complaint(&load));
-	blkload_free(&load);
+	assert_int_equal(blkload_drain(&work, SCENE_WAIT_MS * NS_PER_MS), 0);
+	assert_int_equal(blkload_verify_image(&work, s->blk.image), 0);
+	if (!blkload_clean(&work))
+		fail_msg("%s", blkload_complaint(&work));
+	blkload_free(&work);
 	scene_end(s);
 }
 
@@ -100,14 +100,14 @@ static void test_queue_rests(void **state)
 {
 	struct scene *s = open_loaded();
 	struct device_shape shape = shape_of(s), less = shape;
-	uint16_t used;
 
 	(void)state;
 	less.queues[1].size = 0;
 	for (uint32_t n = 0; n < 5; n++) {
 		assert_int_equal(change(s, &less), 0);
 		move(EPOCH_GONE);
-		used = ringdrv_peek_used_idx(&s->blk.rings[1]);
+		const uint16_t used = ringdrv_peek_used_idx(&s->blk.rings[1]);
+
 		run(50);
 		assert_int_equal(ringdrv_peek_used_idx(&s->blk.rings[1]), used);
 		assert_int_equal(change(s, &shape), 0);
@@ -193,7 +193,7 @@ static int begin(void **state)
 	return boxrig_supervise(&rig);
 }
 
-static int end(void **state)
+static int stop(void **state)
 {
 	(void)state;
 	boxrig_stop(&rig);
@@ -203,10 +203,10 @@ static int end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_queue_rests, begin, end),
-		cmocka_unit_test_setup_teardown(test_configuration, begin, end),
-		cmocka_unit_test_setup_teardown(test_cannot_be_had, begin, end),
-		cmocka_unit_test_setup_teardown(test_abandoned, begin, end),
+		cmocka_unit_test_setup_teardown(test_queue_rests, begin, stop),
+		cmocka_unit_test_setup_teardown(test_configuration, begin, stop),
+		cmocka_unit_test_setup_teardown(test_cannot_be_had, begin, stop),
+		cmocka_unit_test_setup_teardown(test_abandoned, begin, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -293,7 +293,7 @@ static void test_state(void **state)
 {
 	struct vhost_rig *v = vhost_rig_start(&(struct vhost_rig_config){ .queues = 1 });
 	uint64_t good = 1;
-	char stream[4096];
+	uint8_t stream[4096];
 	ssize_t n;
 	int pair[2], back;
 
@@ -318,15 +318,15 @@ static void test_state(void **state)
 		assert_int_equal(vhostclient_set_device_state_fd(&v->client, VHOST_USER_STATE_LOAD,
 								 pair[0], &back),
 				 0);
-		stream[24] ^= damage == 1; /* the hash of the configuration */
-		stream[n - 1] ^= damage == 2;
+		stream[24] ^= (uint8_t)(damage == 1); /* the hash of the configuration */
+		stream[n - 1] ^= (uint8_t)(damage == 2);
 		assert_int_equal(write(pair[1], stream, (size_t)n), n);
 		close(pair[1]);
 		close(pair[0]);
 		assert_int_equal(vhostclient_check_device_state(&v->client, &good), 0);
 		assert_int_equal(good != 0, damage != 0);
-		stream[24] ^= damage == 1;
-		stream[n - 1] ^= damage == 2;
+		stream[24] ^= (uint8_t)(damage == 1);
+		stream[n - 1] ^= (uint8_t)(damage == 2);
 	}
 	assert_int_equal(vhostclient_start(&v->client, &v->mem, v->rings, 1), 0);
 	vhost_rig_run(v, 100);

@@ -315,6 +315,22 @@ static void test_as_devices_are_given_it(void **state)
 	assert_int_equal(memory.log_bytes, 0);
 }
 
+/* Sparse files cost their owner nothing, and would take all addresses of this process. */
+static void test_all_of_it(void **state)
+{
+	const uint64_t half = VHOST_MEMORY_MAX / 2;
+	struct vhost_user_region wire = { .guest_addr = 0, .bytes = half, .user_addr = USER };
+
+	(void)state;
+	assert_int_equal(add_fd(wire, memory_make(half)), 0);
+	wire.guest_addr = wire.bytes = half;
+	wire.user_addr += half;
+	wire.bytes += PAGE;
+	assert_int_equal(add_fd(wire, memory_make(half + PAGE)), -ENOSPC);
+	wire.bytes -= PAGE;
+	assert_int_equal(add_fd(wire, memory_make(half)), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -324,6 +340,7 @@ int main(void)
 		TEST(test_within_its_file),
 		TEST(test_overlaps),
 		TEST(test_table_is_full),
+		TEST(test_all_of_it),
 		TEST(test_descriptors_that_are_no_memory),
 		TEST(test_sealed_against_writing),
 		TEST(test_huge_pages),
