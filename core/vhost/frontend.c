@@ -104,13 +104,11 @@ uint64_t frontend_features(const struct frontend *fe)
 
 static int add_region(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
-	r->memory = true;
 	return regions_add(&fe->regions, &m->payload.region.region, message_take_fd(m, 0), &r->why);
 }
 
 static int remove_region(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
-	r->memory = true;
 	if (regions_remove(&fe->regions, &m->payload.region.region) == 0)
 		return 0;
 	return fail(r, -ENOENT, "no region is exactly that one");
@@ -126,7 +124,6 @@ static int set_table(struct frontend *fe, struct vhost_message *m, struct fronte
 	if (count > VHOST_USER_MEM_TABLE_MAX || count != m->fd_count ||
 	    m->header.size != sizeof(memory->head) + count * sizeof(memory->regions[0]))
 		return fail(r, -EINVAL, "a table whose regions, descriptors and length differ");
-	r->memory = true;
 	for (uint32_t i = 0; i < count && ret == 0; i++)
 		ret = regions_add(&table, &memory->regions[i], message_take_fd(m, i), &r->why);
 	if (ret != 0) {

@@ -70,7 +70,6 @@ enum frontend_errand {
 
 struct frontend_result {
 	const char *why; /* static text, of an error */
-	bool memory;     /* what it did to the memory can be undone: frontend_undo() */
 	enum frontend_errand errand;
 	uint32_t index;
 	struct vhost_message out; /* of those that have an answer */
