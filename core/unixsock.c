@@ -57,12 +57,10 @@ int unixsock_bind(const char *path, int flags)
 int unixsock_listen(const char *path, int backlog, int flags)
 {
 	cleanup_fd int fd = unixsock_bind(path, flags);
-	int ret;
 
-	if (fd < 0)
-		return cc_take_fd(&fd);
-	if (listen(fd, backlog) != 0) {
-		ret = -errno;
+	if (fd >= 0 && listen(fd, backlog) != 0) {
+		const int ret = -errno;
+
 		unlink(path);
 		return ret;
 	}
