@@ -294,10 +294,10 @@ static void test_blk_others(void **state)
 	logged_blk(BLK_FLUSH);
 	request_logged(VIRTIO_BLK_S_OK, VIRTIO_BLK_T_GET_ID, 0, id, 2, 2 + BESIDE);
 	request_logged(VIRTIO_BLK_S_OK, VIRTIO_BLK_T_OUT, 3, &out, 1, BESIDE);
-	request_logged(VIRTIO_BLK_S_OK, VIRTIO_BLK_T_FLUSH, 0, NULL, 0, BESIDE);
-	request_logged(VIRTIO_BLK_S_UNSUPP, 99, 0, NULL, 0, BESIDE);
+	request_logged(VIRTIO_BLK_S_OK, VIRTIO_BLK_T_FLUSH, 0, &out, 0, BESIDE);
+	request_logged(VIRTIO_BLK_S_UNSUPP, 99, 0, &out, 0, BESIDE);
 	for (int watch = DIRTY_LOOK; watch <= DIRTY_FETCH; watch++) {
-		offer(VIRTIO_BLK_T_IN, 0, NULL, 0);
+		offer(VIRTIO_BLK_T_IN, 0, &out, 0);
 		dirty_begin((enum dirty_watch)watch);
 		assert_int_equal(dev_program.refuse(&dev, q), SERVE_DONE);
 		dirty_end();
