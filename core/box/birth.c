@@ -16,10 +16,7 @@
 #include "core/box/internal.h"
 #include "core/cc.h"
 #include "core/log.h"
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
+#include "core/memfd.h"
 
 /* A page of its own, which it can neither grow nor shrink under the VMM's eyes. */
 static int box_make_page(struct box *box)
@@ -27,12 +24,11 @@ static int box_make_page(struct box *box)
 	struct stat st;
 	void *page;
 
-	box->child_state = memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-	if (box->child_state < 0 && errno == EINVAL) /* before 6.3 */
-		box->child_state = memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (box->child_state < 0 || ftruncate(box->child_state, STATE_PAGE_BYTES) != 0 ||
-	    fcntl(box->child_state, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
-	    fstat(box->child_state, &st) != 0)
+	box->child_state =
+		memfd_make("state", 0, STATE_PAGE_BYTES, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	if (box->child_state < 0)
+		return box->child_state;
+	if (fstat(box->child_state, &st) != 0)
 		return -errno;
 	page = mmap(NULL, STATE_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
 		    box->child_state, 0);

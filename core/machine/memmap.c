@@ -23,10 +23,8 @@
 #include "core/cc.h"
 #include "core/log.h"
 #include "core/machine/layout.h"
+#include "core/memfd.h"
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u
-#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -129,17 +127,11 @@ static int check_config(const struct memmap_config *config, const char **what)
 
 static int make_memfd(const struct mem_kind *kind, uint64_t bytes, int *out)
 {
-	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | kind->memfd;
-	cleanup_fd int fd = memfd_create("guest", flags | MFD_NOEXEC_SEAL);
+	const int fd = memfd_make("guest", kind->memfd, bytes, F_SEAL_SHRINK | F_SEAL_GROW);
 
-	if (fd < 0 && errno == EINVAL) /* before 6.3 */
-		fd = memfd_create("guest", flags);
 	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, (off_t)bytes) != 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
-		return -errno;
-	*out = cc_take_fd(&fd);
+		return fd;
+	*out = fd;
 	return 0;
 }
 

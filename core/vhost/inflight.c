@@ -8,13 +8,10 @@
 #include <sys/mman.h>
 
 #include "core/cc.h"
+#include "core/memfd.h"
 #include "core/vhost/memfile.h"
 #include "devmodel/abi/launch.h"
 #include "devmodel/abi/virtio.h"
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
 
 /* The most that an entry and a header of any back-end take: ours are of the layout that all use. */
 #define BUFFER_MAX (BOX_QUEUES_MAX * 64ull * VIRTQ_SIZE_MAX)
@@ -35,19 +32,6 @@ static int check_sizes(const struct vhost_user_inflight *i, uint32_t queues)
 		       : 0;
 }
 
-static int make_file(uint64_t bytes)
-{
-	cleanup_fd int fd =
-		memfd_create("inflight", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-
-	if (fd < 0 && errno == EINVAL) /* before 6.3 */
-		fd = memfd_create("inflight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
-		return -errno;
-	return cc_take_fd(&fd);
-}
-
 int inflight_make(const struct vhost_user_inflight *wanted, uint32_t queues,
 		  struct vhost_user_inflight *answer, int *fd)
 {
@@ -59,7 +43,8 @@ int inflight_make(const struct vhost_user_inflight *wanted, uint32_t queues,
 	if (check_sizes(wanted, queues) != 0)
 		return -EINVAL;
 	step = stride(wanted->queue_size);
-	file = make_file(step * wanted->queues);
+	file = memfd_make("inflight", 0, step * wanted->queues,
+			  F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
 	if (file < 0)
 		return file;
 	for (uint32_t i = 0; i < wanted->queues; i++) {

@@ -15,13 +15,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/memfd.h"
+
 #define PAGE_4K 4096ull
 #define PAGE_2M (2ull << 20)
 #define NR_HUGEPAGES "/proc/sys/vm/nr_hugepages"
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u
-#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -38,26 +37,10 @@ void guestmem_free(struct guestmem *mem)
 		guestmem_remove(mem, mem->map.regions[0].gpa, NULL);
 }
 
-static int memfd_make(enum guestmem_pages pages, uint64_t bytes)
+static int make_file(enum guestmem_pages pages, uint64_t bytes)
 {
-	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-
-	if (pages == GUESTMEM_2M)
-		flags |= MFD_HUGETLB | MFD_HUGE_2MB;
-	int fd = memfd_create("guest", flags | MFD_NOEXEC_SEAL);
-
-	if (fd < 0 && errno == EINVAL) /* before 6.3 */
-		fd = memfd_create("guest", flags);
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, (off_t)bytes) != 0 ||
-	    (pages != GUESTMEM_LOOSE && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)) {
-		int ret = -errno;
-
-		close(fd);
-		return ret;
-	}
-	return fd;
+	return memfd_make("guest", pages == GUESTMEM_2M ? MFD_HUGETLB | MFD_HUGE_2MB : 0, bytes,
+			  pages == GUESTMEM_LOOSE ? 0 : F_SEAL_SHRINK | F_SEAL_GROW);
 }
 
 /* Where a new region goes in the sorted table, or -EINVAL when it would overlap. */
@@ -119,7 +102,7 @@ int guestmem_add(struct guestmem *mem, uint64_t gpa, uint64_t bytes, enum guestm
 	const struct mem_region region = { .gpa = gpa, .bytes = bytes };
 	const uint64_t page = pages == GUESTMEM_2M ? PAGE_2M : PAGE_4K;
 	const int at = place_for(mem, gpa, bytes, page);
-	const int fd = at < 0 ? at : memfd_make(pages, bytes);
+	const int fd = at < 0 ? at : make_file(pages, bytes);
 	int ret;
 
 	if (fd < 0)

@@ -120,31 +120,16 @@ static int fake_clock_gettime(clockid_t clock, struct timespec *ts)
 	return 0;
 }
 
-static int fake_memfd_create(const char *name, unsigned int flags)
+static int fake_memfd_make(const char *name, unsigned int flags, uint64_t bytes, int seals)
 {
-	(void)name, (void)flags;
-	errno = EMFILE;
-	return fault() ? -1 : fd_new(kernel.cookie);
+	(void)name, (void)flags, (void)bytes, (void)seals;
+	return fault() ? -EMFILE : fd_new(kernel.cookie);
 }
 
 static int fake_fstat(int fd, struct stat *st)
 {
 	fd_owner(fd);
 	*st = (struct stat){ .st_ino = (ino_t)fd };
-	return 0;
-}
-
-static int fake_ftruncate(int fd, off_t length)
-{
-	(void)length;
-	fd_owner(fd);
-	return 0;
-}
-
-static int fake_fcntl(int fd, int op, ...)
-{
-	(void)op;
-	fd_owner(fd);
 	return 0;
 }
 
@@ -254,10 +239,8 @@ static int fake_ioctl(int fd, unsigned long request, ...)
 
 #define close fake_close
 #define clock_gettime fake_clock_gettime
-#define memfd_create fake_memfd_create
+#define memfd_make fake_memfd_make
 #define fstat fake_fstat
-#define ftruncate fake_ftruncate
-#define fcntl fake_fcntl
 #define mmap fake_mmap
 #define munmap fake_munmap
 #define socketpair fake_socketpair
