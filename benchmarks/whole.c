@@ -12,7 +12,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -98,19 +97,6 @@ static void remove_files(const struct vm *vm)
 	rmdir(vm->dir);
 }
 
-/* build/benchmarks/bench_X -> build/mayfly */
-static int mayfly_path(char path[PATH_MAX])
-{
-	char exe[PATH_MAX - 16];
-	const ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-
-	if (n < 0)
-		return -errno;
-	exe[n] = '\0';
-	snprintf(path, PATH_MAX, "%s/mayfly", dirname(dirname(exe)));
-	return access(path, X_OK) == 0 ? 0 : -errno;
-}
-
 /* The child of fork(), in the VM's directory. */
 static void become_mayfly(const char *program, pid_t parent)
 {
@@ -134,7 +120,7 @@ static int start_mayfly(struct vm *vm)
 {
 	const pid_t self = getpid();
 	char path[PATH_MAX];
-	int ret = mayfly_path(path);
+	int ret = mayfly_above(2, path, PATH_MAX);
 
 	if (ret == 0)
 		ret = make_files(vm);

@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +22,7 @@
 
 #include "benchmarks/common.h"
 #include "core/cc.h"
+#include "tests/rig/mayfly.h"
 
 #define QSD "qemu-storage-daemon"
 #define IMAGE "image"
@@ -124,19 +124,6 @@ static void remove_files(struct server *s)
 
 /* ---- the program ---- */
 
-/* build/benchmarks/bench_X -> build/mayfly */
-static int find_mayfly(char path[PATH_MAX])
-{
-	char exe[PATH_MAX - 16];
-	const ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-
-	if (n < 0)
-		return -errno;
-	exe[n] = '\0';
-	snprintf(path, PATH_MAX, "%s/mayfly", dirname(dirname(exe)));
-	return access(path, X_OK) == 0 ? 0 : -errno;
-}
-
 bool server_has_qsd(void)
 {
 	const char *path = getenv("PATH");
@@ -199,7 +186,7 @@ int server_start(struct server *s, const struct server_setup *setup)
 {
 	const pid_t self = getpid();
 	char program[PATH_MAX];
-	const int ret = setup->kind == SERVER_MAYFLY ? find_mayfly(program) : 0;
+	const int ret = setup->kind == SERVER_MAYFLY ? mayfly_above(2, program, PATH_MAX) : 0;
 
 	if (ret != 0)
 		return ret;

@@ -19,16 +19,23 @@
 #define START_MS 20000
 #define POLL_MS 10
 
-int mayfly_find(char *path, size_t room)
+int mayfly_above(uint32_t levels, char *path, size_t room)
 {
-	char exe[PATH_MAX];
+	char exe[PATH_MAX], *dir = exe;
 	const ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 
 	if (n < 0)
 		return -errno;
 	exe[n] = '\0';
-	snprintf(path, room, "%s/mayfly", dirname(dirname(dirname(exe))));
+	while (levels-- > 0)
+		dir = dirname(dir);
+	snprintf(path, room, "%s/mayfly", dir);
 	return access(path, X_OK) == 0 ? 0 : -errno;
+}
+
+int mayfly_find(char *path, size_t room)
+{
+	return mayfly_above(3, path, room);
 }
 
 /* The child of fork(): out -1: /dev/null. */

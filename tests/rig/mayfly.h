@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #define MAYFLY_OUTPUT_MAX 16384
@@ -18,6 +19,8 @@ struct mayfly_result {
 
 /* The one beside the test: build/X/tests/host/test_Y -> build/X/mayfly.  0 or -errno. */
 int mayfly_find(char *path, size_t room);
+/* The same of a program that lies so many folders deeper, itself counted. */
+int mayfly_above(uint32_t levels, char *path, size_t room);
 
 /* words: separated by single spaces. Runs it and waits. 0 or -errno. */
 int mayfly_call(const char *words, struct mayfly_result *result);
