@@ -172,17 +172,20 @@ struct device_spec {
 	void *ctx;
 };
 
+/* Eventfds of all queues of a device, served or not; as in device_spec. */
+struct device_wiring {
+	int kick[BOX_QUEUES_MAX];
+	int call[BOX_QUEUES_MAX];
+};
+
 /* What of a device may become other while it serves; each change is a handoff to a generation that was born
- * with it (core/box/epoch.h).  Descriptors are borrowed until no generation that has them is left
- * (EPOCH_GONE after the next change). */
+ * with it (core/box/epoch.h).  Descriptors are borrowed until the next change is over (EPOCH_MOVED). */
 struct device_shape {
 	uint64_t features;
 	/* size 0: not served.  Where one begins is read from the ring: `next` and `refuse` are not looked
 	 * at. */
 	struct ctl_queue queues[BOX_QUEUES_MAX];
-	int kick[BOX_QUEUES_MAX]; /* of all spec.queues, served or not */
-	int call[BOX_QUEUES_MAX];
-	int backends[BOX_BACKENDS_MAX];
+	struct device_wiring wiring;
 	uint64_t fsize;
 	union dev_config config;
 };

@@ -23,16 +23,17 @@
 int supervisor_prepare_memory(struct supervisor *sup, const struct box_memory *next,
 			      uint32_t timeout_ms, char who[DEVICE_ID_MAX + 1]);
 
-/* The same, for this reason, and what is born is of this shape, too, which is copied.  Its rings are used from the handoff on,
- * and may have been served before by somebody else: used->idx is what it is then.  Also -ENOMEM, -ENOTSUP: as
- * device_create(); nothing was changed then, but supervisor_abandon_memory() may follow all the same. */
+/* The same, for this reason, and what is born is of this shape, too, which is copied.  Its rings are used from
+ * the handoff on, and may have been served before by somebody else: used->idx is what it is then.  Also -ENOMEM,
+ * -ENOTSUP: as device_create(); nothing was changed then, but supervisor_abandon_memory() may follow all the
+ * same. */
 int supervisor_prepare_shape(struct supervisor *sup, const struct box_memory *next,
 			     enum replace_reason reason, struct device *dev,
 			     const struct device_shape *shape, uint32_t timeout_ms,
 			     char who[DEVICE_ID_MAX + 1]);
 
-/* Generations are born into the map, and of the shape, before the last prepare again, of its old number.  A device that had to be
- * recovered in between may serve from the abandoned one: supervisor_move_memory() gets it back. */
+/* Generations are born into the map, and of the shape, before the last prepare again, of its old number.  A device
+ * that had to be recovered in between may serve from the abandoned one: supervisor_move_memory() gets it back. */
 void supervisor_abandon_memory(struct supervisor *sup);
 
 enum epoch_until {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One life of a device's boxes: made, told, ended together. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/box/internal.h"
 
@@ -75,9 +74,7 @@ struct generation *generation_create(struct device *dev)
 	gen->number = ++dev->generations;
 	gen->epoch = dev->sup->memory.map.epoch;
 	gen->lanes = lanes;
-	memcpy(gen->wiring.kick, dev->spec.kick, sizeof(gen->wiring.kick));
-	memcpy(gen->wiring.call, dev->spec.call, sizeof(gen->wiring.call));
-	memcpy(gen->wiring.backends, dev->spec.backends, sizeof(gen->wiring.backends));
+	shape_wiring(&dev->spec, &gen->wiring);
 	for (uint32_t i = 0; i < lanes; i++)
 		box_init(&gen->boxes[i], gen, i);
 	return gen;

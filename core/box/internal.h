@@ -112,13 +112,6 @@ struct box {
 	uint64_t spawned_ns, sealed_ns, verify_ns;
 };
 
-/* Descriptors of a device that its shape says. */
-struct device_wiring {
-	int kick[BOX_QUEUES_MAX];
-	int call[BOX_QUEUES_MAX];
-	int backends[BOX_BACKENDS_MAX];
-};
-
 /* What is to be put in force with the next activation, and what to go back to; shape.c. */
 struct device_reshape {
 	bool pending; /* features and queues are not in force yet */
@@ -401,6 +394,8 @@ void shape_abandon(struct device *dev);
 void shape_apply(struct device *dev);
 /* A start brings rings of its own. */
 void shape_forget(struct device *dev);
+/* Of the device as births see it now. */
+void shape_wiring(const struct device_spec *spec, struct device_wiring *w);
 /* The rings of the next activation, as far as they are known. */
 const struct ctl_queue *shape_queues(const struct device *dev);
 void shape_free(struct device *dev);

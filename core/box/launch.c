@@ -220,7 +220,7 @@ uint32_t launch_fds(const struct box *box, const struct launch_record *l, int *f
 	if (l->fd_timer != l->fd_held)
 		fds[n++] = dev->timer_fd;
 	for (uint32_t i = 0; i < l->backends; i++)
-		fds[n++] = wiring->backends[i];
+		fds[n++] = dev->spec.backends[i];
 	CHECK(n == l->fd_held);
 	fds[n++] = box->child_socket; /* holds the free number until it is closed */
 	fds[n++] = box->child_state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A device's shape: its rings, its eventfds, its backends, its configuration.  A sandbox gets all of it at
+ * A device's shape: its rings, its eventfds, its configuration.  A sandbox gets all of it at
  * birth or with ACTIVATE and can take nothing more, so a change is what a change of the memory map is: births
  * of the new shape first, then a handoff.
  *
@@ -26,18 +26,16 @@ struct shape_before {
 		force; /* .. and what was in force, or to be, for when all is changed */
 };
 
-static void wiring_get(const struct device_spec *spec, struct device_wiring *w)
+void shape_wiring(const struct device_spec *spec, struct device_wiring *w)
 {
 	memcpy(w->kick, spec->kick, sizeof(w->kick));
 	memcpy(w->call, spec->call, sizeof(w->call));
-	memcpy(w->backends, spec->backends, sizeof(w->backends));
 }
 
-static void wiring_put(struct device_spec *spec, const struct device_wiring *w)
+static void wire(struct device_spec *spec, const struct device_wiring *w)
 {
 	memcpy(spec->kick, w->kick, sizeof(spec->kick));
 	memcpy(spec->call, w->call, sizeof(spec->call));
-	memcpy(spec->backends, w->backends, sizeof(spec->backends));
 }
 
 static struct shape_before *before_make(const struct device *dev)
@@ -46,7 +44,7 @@ static struct shape_before *before_make(const struct device *dev)
 
 	if (before == NULL)
 		return NULL;
-	wiring_get(&dev->spec, &before->wiring);
+	shape_wiring(&dev->spec, &before->wiring);
 	before->fsize = dev->spec.fsize;
 	before->config = dev->spec.config;
 	before->reshape = dev->reshape;
@@ -84,7 +82,6 @@ static int configure(struct device *dev, const struct device_shape *shape,
 int shape_begin(struct device *dev, const struct device_shape *shape)
 {
 	struct shape_before *before;
-	struct device_wiring wiring;
 	int ret;
 
 	shape_free(dev); /* the change before is over */
@@ -97,10 +94,7 @@ int shape_begin(struct device *dev, const struct device_shape *shape)
 		return ret;
 	}
 	dev->before = before;
-	memcpy(wiring.kick, shape->kick, sizeof(wiring.kick));
-	memcpy(wiring.call, shape->call, sizeof(wiring.call));
-	memcpy(wiring.backends, shape->backends, sizeof(wiring.backends));
-	wiring_put(&dev->spec, &wiring);
+	wire(&dev->spec, &shape->wiring);
 	dev->reshape.pending = true;
 	dev->reshape.features = shape->features;
 	memcpy(dev->reshape.queues, shape->queues, sizeof(dev->reshape.queues));
@@ -113,7 +107,7 @@ void shape_abandon(struct device *dev)
 
 	if (before == NULL)
 		return;
-	wiring_put(&dev->spec, &before->wiring);
+	wire(&dev->spec, &before->wiring);
 	dev->spec.fsize = before->fsize;
 	dev->spec.config = before->config;
 	/* One that had to be recovered in between may serve with the new rings. */

@@ -299,6 +299,21 @@ static void take_connection(struct broker *b)
 		log_warn("%s: vhost-user: a second front-end was refused", b->id);
 }
 
+/* What its front-end sees of it. */
+static int describe(struct broker *b, const union dev_config *config, uint32_t queues)
+{
+	struct virtio_pci_spec view = { .id = b->id };
+	const int ret = virtio_kind_describe(b->kind, config, queues, &view);
+
+	if (ret != 0)
+		return ret;
+	b->offer = (struct vhost_offer){ .features = view.features,
+					 .queues = queues,
+					 .config_bytes = view.config_bytes };
+	memcpy(b->offer.config, view.config, view.config_bytes);
+	return 0;
+}
+
 static void take_job(struct broker *b)
 {
 	struct broker_job *job;
@@ -312,13 +327,10 @@ static void take_job(struct broker *b)
 	pthread_mutex_unlock(&b->lock);
 	if (job == NULL)
 		return;
-	ret = service_configure(&b->svc, b->session.fd >= 0 ? &b->fe : NULL, job->backend,
-				job->fsize, &job->config, &job->why);
+	ret = service_configure(&b->svc, b->session.fd >= 0 ? &b->fe : NULL, job->fsize,
+				&job->config, &job->why);
 	if (ret == 0) {
-		struct virtio_pci_spec view = { .id = b->id };
-
-		CHECK(virtio_kind_describe(b->kind, &job->config, b->offer.queues, &view) == 0);
-		memcpy(b->offer.config, view.config, view.config_bytes);
+		CHECK(describe(b, &job->config, b->offer.queues) == 0);
 		if (b->fe.channel >= 0 && session_tell_config(b->fe.channel) != 0 &&
 		    broker_may_log(b))
 			log_warn("%s: vhost-user: it cannot be told that its configuration changed",
@@ -394,20 +406,6 @@ static void *broker_main(void *arg)
 
 /* ---- life ---- */
 
-static int describe(struct broker *b, const struct device_spec *spec)
-{
-	struct virtio_pci_spec view = { .id = spec->id };
-	const int ret = virtio_kind_describe(spec->kind, &spec->config, spec->queues, &view);
-
-	if (ret != 0)
-		return ret;
-	b->offer = (struct vhost_offer){ .features = view.features,
-					 .queues = spec->queues,
-					 .config_bytes = view.config_bytes };
-	memcpy(b->offer.config, view.config, view.config_bytes);
-	return 0;
-}
-
 int broker_create(struct broker *b, const struct service_spec *spec, int listener, char *why,
 		  size_t room)
 {
@@ -421,7 +419,7 @@ int broker_create(struct broker *b, const struct service_spec *spec, int listene
 	session_init(&b->session);
 	frontend_init(&b->fe, &b->offer);
 	b->wake = with.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	ret = b->wake < 0 ? -errno : describe(b, spec->device);
+	ret = b->wake < 0 ? -errno : describe(b, &spec->device->config, spec->device->queues);
 	if (ret != 0) {
 		snprintf(why, room, "%s: cannot be served: %s", b->id, strerror(-ret));
 		supervisor_destroy(with.sup);
@@ -486,10 +484,10 @@ void broker_destroy(struct broker *b)
 	pthread_mutex_destroy(&b->lock);
 }
 
-int broker_configure(struct broker *b, int image, uint64_t fsize, const union dev_config *config,
+int broker_configure(struct broker *b, uint64_t fsize, const union dev_config *config,
 		     const char **why)
 {
-	struct broker_job job = { .backend = image, .fsize = fsize, .config = *config, .why = "" };
+	struct broker_job job = { .fsize = fsize, .config = *config, .why = "" };
 	int ret = -EBUSY;
 
 	pthread_mutex_lock(&b->lock);

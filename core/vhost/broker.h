@@ -34,7 +34,6 @@ struct broker_status {
 
 /* A change that another thread asks for; on its stack. */
 struct broker_job {
-	int backend; /* an image */
 	uint64_t fsize;
 	union dev_config config;
 	bool taken; /* by the device's thread: then it is done, sooner or later */
@@ -86,9 +85,9 @@ void broker_stop(struct broker *b, uint32_t deadline_ms);
 /* .. this: also of one that was not started. */
 void broker_destroy(struct broker *b);
 
-/* The image is another, or of another size: the device has it when this returns, and the front-end was told.  0;
+/* The image is of another size: the device has it when this returns, and the front-end was told.  0;
  * -EBUSY: the device is ending, or another such change goes on; -errno, with *why. */
-int broker_configure(struct broker *b, int image, uint64_t fsize, const union dev_config *config,
+int broker_configure(struct broker *b, uint64_t fsize, const union dev_config *config,
 		     const char **why);
 void broker_status(struct broker *b, struct broker_status *status);
 

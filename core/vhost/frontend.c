@@ -253,6 +253,12 @@ static int get_base(struct frontend *fe, struct vhost_message *m, struct fronten
 	return 0;
 }
 
+static void say_enabled(struct vhost_ring *ring, bool enabled)
+{
+	ring->enabled = enabled;
+	ring->enabled_said = true;
+}
+
 static int set_enable(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
 	struct vhost_ring *ring = find_ring(fe, m->payload.state.index, r);
@@ -261,8 +267,7 @@ static int set_enable(struct frontend *fe, struct vhost_message *m, struct front
 		return -EINVAL;
 	if (m->payload.state.num > 1)
 		return fail(r, -EINVAL, "neither 0 nor 1");
-	ring->enabled = m->payload.state.num == 1;
-	ring->enabled_said = true;
+	say_enabled(ring, m->payload.state.num == 1);
 	return 0;
 }
 
@@ -340,7 +345,7 @@ static int reset_owner(struct frontend *fe, struct vhost_message *m, struct fron
 {
 	(void)m, (void)r;
 	for (uint32_t i = 0; i < fe->offer->queues; i++)
-		fe->rings[i].enabled = false, fe->rings[i].enabled_said = true;
+		say_enabled(&fe->rings[i], false);
 	return 0;
 }
 

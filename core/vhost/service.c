@@ -114,8 +114,10 @@ static int want(const struct service *svc, const struct frontend *fe, struct tar
 static void wire(const struct service *svc, struct target *t)
 {
 	for (uint32_t i = 0; i < svc->queues; i++) {
-		t->shape.kick[i] = t->kick[i].fd >= 0 ? t->kick[i].fd : svc->idle_kick[i];
-		t->shape.call[i] = t->call[i].fd >= 0 ? t->call[i].fd : svc->idle_call[i];
+		struct device_wiring *w = &t->shape.wiring;
+
+		w->kick[i] = t->kick[i].fd >= 0 ? t->kick[i].fd : svc->idle_kick[i];
+		w->call[i] = t->call[i].fd >= 0 ? t->call[i].fd : svc->idle_call[i];
 	}
 }
 
@@ -125,8 +127,7 @@ static void compare(const struct service *svc, struct target *t)
 		    t->log.serial != svc->log.serial || (t->log.fd < 0) != (svc->log.fd < 0);
 	t->rings = svc->config_changed || t->shape.features != svc->shape.features ||
 		   memcmp(t->shape.queues, svc->shape.queues, sizeof(t->shape.queues)) != 0 ||
-		   memcmp(t->shape.kick, svc->shape.kick, sizeof(t->shape.kick)) != 0 ||
-		   memcmp(t->shape.call, svc->shape.call, sizeof(t->shape.call)) != 0;
+		   memcmp(&t->shape.wiring, &svc->shape.wiring, sizeof(t->shape.wiring)) != 0;
 }
 
 static void close_new(const struct vhost_eventfd *held, struct vhost_eventfd *other)
@@ -231,7 +232,7 @@ static void put_in_force(struct service *svc, struct target *t)
 	memcpy(svc->kick, t->kick, sizeof(svc->kick));
 	memcpy(svc->call, t->call, sizeof(svc->call));
 	svc->config_changed = false;
-	__atomic_fetch_add(&svc->changes, 1, __ATOMIC_RELAXED);
+	svc->changes++;
 	drop(&old, svc->kick, svc->call, &svc->log);
 }
 
@@ -275,13 +276,12 @@ int service_settle(struct service *svc, const struct frontend *fe, const char **
 	return ret;
 }
 
-int service_configure(struct service *svc, const struct frontend *fe, int backend, uint64_t fsize,
+int service_configure(struct service *svc, const struct frontend *fe, uint64_t fsize,
 		      const union dev_config *config, const char **why)
 {
 	const struct device_shape before = svc->shape;
 	int ret;
 
-	svc->shape.backends[0] = backend;
 	svc->shape.fsize = fsize;
 	svc->shape.config = *config;
 	svc->config_changed = true;
@@ -333,9 +333,8 @@ static int make_device(struct service *svc, struct device_spec *spec)
 	memcpy(spec->kick, svc->idle_kick, sizeof(spec->kick));
 	memcpy(spec->call, svc->idle_call, sizeof(spec->call));
 	svc->shape = (struct device_shape){ .fsize = spec->fsize, .config = spec->config };
-	memcpy(svc->shape.kick, spec->kick, sizeof(spec->kick));
-	memcpy(svc->shape.call, spec->call, sizeof(spec->call));
-	memcpy(svc->shape.backends, spec->backends, sizeof(spec->backends));
+	memcpy(svc->shape.wiring.kick, spec->kick, sizeof(spec->kick));
+	memcpy(svc->shape.wiring.call, spec->call, sizeof(spec->call));
 	ret = device_create(svc->sup, spec, &svc->dev);
 	if (ret == 0)
 		ret = device_wait_standby(svc->dev, STANDBY_MS);

@@ -39,7 +39,7 @@ struct service {
 	struct vhost_eventfd call[BOX_QUEUES_MAX];
 	struct vhost_log_area log;
 	bool config_changed; /* and is to be put in force */
-	uint64_t changes;    /* so far; any thread */
+	uint64_t changes;    /* so far */
 };
 
 /* What it is made from. */
@@ -63,9 +63,8 @@ void service_stop(struct service *svc);
  * -errno with *why (static text): nothing was changed. */
 int service_settle(struct service *svc, const struct frontend *fe, const char **why);
 
-/* Its image has become another, or of another size: as service_settle() with that.  The descriptor is borrowed
- * until the next change; the one before is nobody's any more. */
-int service_configure(struct service *svc, const struct frontend *fe, int backend, uint64_t fsize,
+/* Its image has become larger or smaller: as service_settle() with that. */
+int service_configure(struct service *svc, const struct frontend *fe, uint64_t fsize,
 		      const union dev_config *config, const char **why);
 
 #endif

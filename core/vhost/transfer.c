@@ -139,7 +139,6 @@ int transfer_begin(struct broker *b, struct vhost_message *message, struct vhost
 	cleanup_fd int fd = message_take_fd(message, 0);
 
 	transfer_end(b);
-	answer->payload.u64 = VHOST_USER_STATE_NOFD;
 	b->transfer_error = check_stream(fd);
 	if (b->transfer_error == 0 &&
 	    message->payload.transfer.direction == VHOST_USER_STATE_LOAD) {

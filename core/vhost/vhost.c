@@ -202,7 +202,7 @@ static int patch_drive(struct station *station, const char *id, const struct run
 	if (ret != 0)
 		return ret;
 	device_spec_image(&station->options, next, &image, &device);
-	ret = broker_configure(&u->broker, image.fd, device.fsize, &device.config, &why);
+	ret = broker_configure(&u->broker, device.fsize, &device.config, &why);
 	if (ret != 0)
 		option_fail(error, "%s: its image cannot be changed now: %s", id,
 			    why[0] != '\0' ? why : strerror(-ret));

@@ -37,13 +37,12 @@ static struct device_shape shape_of(const struct scene *s)
 	struct device_shape shape = { .features = blk->features, .fsize = blk->bytes };
 
 	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++)
-		shape.kick[i] = shape.call[i] = -1;
+		shape.wiring.kick[i] = shape.wiring.call[i] = -1;
 	for (uint32_t i = 0; i < blk->queues; i++) {
 		ringdrv_describe(&blk->rings[i], &shape.queues[i]);
-		shape.kick[i] = blk->rings[i].fd_kick;
-		shape.call[i] = blk->rings[i].fd_call;
+		shape.wiring.kick[i] = blk->rings[i].fd_kick;
+		shape.wiring.call[i] = blk->rings[i].fd_call;
 	}
-	shape.backends[0] = blk->image;
 	shape.config.blk =
 		(struct blk_config){ .bytes = blk->bytes, .flags = BLK_FLUSH, .align = 1 };
 	return shape;
@@ -147,7 +146,7 @@ static void cannot_be_had(bool killed)
 	const uint32_t epoch = scene_status(s).epoch;
 
 	other.queues[1].size = 0;
-	other.call[0] = call;
+	other.wiring.call[0] = call;
 	other.fsize = other.config.blk.bytes = 512;
 	memory.map.regions[memory.map.count] = (struct mem_region){ NEW_GPA, 1u << 20, 0 };
 	memory.page_bytes[memory.map.count] = 4096;

@@ -225,7 +225,7 @@ static void test_resize(void **state)
 	assert_int_equal(vhostclient_get_config(&v->client, 0, &capacity, sizeof(capacity)), 0);
 	assert_int_equal(capacity, VHOST_IMAGE / 512);
 	assert_int_equal(ftruncate(v->image, 2 * VHOST_IMAGE), 0);
-	assert_int_equal(broker_configure(&v->broker, v->image, 2 * VHOST_IMAGE, &config, &why), 0);
+	assert_int_equal(broker_configure(&v->broker, 2 * VHOST_IMAGE, &config, &why), 0);
 	assert_int_equal(vhostclient_backend_receive(&v->client, &m), 0);
 	assert_int_equal(m.header.request, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
 	assert_int_equal(vhostclient_get_config(&v->client, 0, &capacity, sizeof(capacity)), 0);

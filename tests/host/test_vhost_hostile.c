@@ -436,8 +436,7 @@ static void test_channel_that_nobody_reads(void **state)
 	vhost_rig_device(h->v, &device);
 	assert_int_equal(vhostclient_set_backend_req_fd(&h->c, h->c.sock), 0);
 	for (uint32_t i = 0; i < 3; i++)
-		assert_int_equal(broker_configure(&h->v->broker, h->v->image, VHOST_IMAGE,
-						  &device.config, &why),
+		assert_int_equal(broker_configure(&h->v->broker, VHOST_IMAGE, &device.config, &why),
 				 0);
 	hostile_leave(h);
 	hostile_serve_other(h);

@@ -66,6 +66,8 @@ static void device_make(uint32_t queues, uint32_t lanes, bool timer, uint32_t ba
 	dev.spec.fsize = 12345;
 	dev.spec.policy_when = 6;
 	dev.spec.config.blk.bytes = 1u << 20;
+	for (int i = 0; i < BOX_BACKENDS_MAX; i++)
+		dev.spec.backends[i] = FD_BACKEND + i;
 	compiled = 0;
 	assert_int_equal(launch_prepare(&dev), 0);
 	assert_int_equal(compiled, lanes);
@@ -79,8 +81,6 @@ static void device_make(uint32_t queues, uint32_t lanes, bool timer, uint32_t ba
 		gen->wiring.kick[i] = FD_KICK + i;
 		gen->wiring.call[i] = FD_CALL + i;
 	}
-	for (int i = 0; i < BOX_BACKENDS_MAX; i++)
-		gen->wiring.backends[i] = FD_BACKEND + i;
 	for (uint32_t i = 0; i < lanes; i++)
 		gen->boxes[i] = (struct box){
 			.gen = gen, .lane = i, .child_socket = FD_SOCKET, .child_state = FD_STATE
