@@ -38,6 +38,37 @@ static void test_stops_and_goes_on(void **state)
 	vhost_rig_stop(v);
 }
 
+/* A driver that resets its device puts its rings back where they were, at 0, and asks before they are served: what was
+ * seen of them before says nothing of that. */
+static void test_begins_anew(void **state)
+{
+	struct vhost_rig *v = vhost_rig_start(&(struct vhost_rig_config){ .queues = 1 });
+	struct replacement r;
+
+	(void)state;
+	vhost_rig_connect(v);
+	vhost_rig_load(v, 12);
+	for (uint32_t n = 0; n < 3; n++) {
+		assert_true(blkload_fill(&v->load) > 0);
+		assert_int_equal(blkload_drain(&v->load, VHOST_WAIT_NS), 0);
+		/* Looks at the ring when as much is done as will be asked. */
+		assert_int_equal(device_replace(v->broker.svc.dev, REPLACE_OPERATOR, true, &r), 0);
+		assert_int_equal(vhostclient_stop(&v->client, NULL), 0);
+		ringdrv_reset(&v->rings[0]);
+		blkload_resume(&v->load);
+		assert_true(blkload_fill(&v->load) > 0);
+		assert_int_equal(vhostclient_start(&v->client, &v->mem, v->rings, 1), 0);
+		assert_int_equal(blkload_drain(&v->load, VHOST_WAIT_NS), 0);
+		assert_int_equal(vhostclient_stop(&v->client, NULL), 0);
+		ringdrv_reset(&v->rings[0]);
+		blkload_resume(&v->load);
+		assert_int_equal(vhostclient_start(&v->client, &v->mem, v->rings, 1), 0);
+	}
+	vhost_rig_run(v, 200);
+	vhost_rig_check(v);
+	vhost_rig_stop(v);
+}
+
 static void test_leaves_and_returns(void **state)
 {
 	struct vhost_rig *v = vhost_rig_start(&(struct vhost_rig_config){ .queues = 1 });
@@ -146,6 +177,15 @@ static void test_removed_is_gone(void **state)
 	assert_int_equal(vhostclient_set_memory(&v->client, &v->mem), 0);
 	assert_int_equal(mappings_of(v, st.st_ino), 0);
 	close(fd);
+	/* Nor those that served before, which nobody asks for any more. */
+	for (uint32_t n = 0; n < 20; n++) {
+		assert_int_equal(guestmem_add(&v->mem, 4ull << 30, 32ull << 20, GUESTMEM_4K), 0);
+		assert_int_equal(vhostclient_set_memory(&v->client, &v->mem), 0);
+		assert_int_equal(guestmem_remove(&v->mem, 4ull << 30, &fd), 0);
+		assert_int_equal(vhostclient_set_memory(&v->client, &v->mem), 0);
+		assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+		close(fd);
+	}
 	vhost_rig_halt(v);
 	vhost_rig_check(v);
 	vhost_rig_stop(v);
@@ -288,6 +328,37 @@ static void test_log(void **state)
 	vhost_rig_stop(v);
 }
 
+/* A ring that stops has nobody who would mark it later, so that is done then, whatever was marked before. */
+static void test_stopped_is_marked(void **state)
+{
+	struct vhost_rig *v = vhost_rig_start(&(struct vhost_rig_config){ .queues = 1 });
+	const uint64_t page = v->rings[0].used_gpa / 4096, bytes = VHOST_MEMORY / 4096 / 8;
+	const int fd = memfd_create("log", MFD_CLOEXEC);
+	uint8_t *log;
+
+	(void)state;
+	assert_true(fd >= 0 && ftruncate(fd, (off_t)bytes) == 0);
+	log = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(log != MAP_FAILED);
+	v->client.wanted_protocol |= VHOST_USER_PROTOCOL_BIT(LOG_SHMFD);
+	vhost_rig_connect(v);
+	vhost_rig_load(v, 13);
+	vhost_rig_run(v, 100);
+	vhost_rig_check(v);
+	assert_int_equal(vhostclient_set_log_base(&v->client, bytes, 0, fd), 0);
+	assert_int_equal(vhostclient_set_features(&v->client,
+						  v->client.features | 1ull << VHOST_F_LOG_ALL),
+			 0);
+	assert_int_equal(vhostclient_sync(&v->client), 0);
+	usleep(20000); /* the new one has said that it wants kicks, and sleeps */
+	memset(log, 0, bytes);
+	assert_int_equal(vhostclient_stop(&v->client, NULL), 0);
+	assert_int_equal(log[page / 8] >> page % 8 & 1, 1);
+	munmap(log, bytes);
+	close(fd);
+	vhost_rig_stop(v);
+}
+
 /* What it has beside its rings goes to another back-end and is taken there; of another disk it is not. */
 static void test_state(void **state)
 {
@@ -339,6 +410,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_serves),
 		cmocka_unit_test(test_stops_and_goes_on),
+		cmocka_unit_test(test_begins_anew),
 		cmocka_unit_test(test_leaves_and_returns),
 		cmocka_unit_test(test_memory_comes_and_goes),
 		cmocka_unit_test(test_call_changes),
@@ -347,6 +419,7 @@ int main(void)
 		cmocka_unit_test(test_in_the_midst),
 		cmocka_unit_test(test_resize),
 		cmocka_unit_test(test_log),
+		cmocka_unit_test(test_stopped_is_marked),
 		cmocka_unit_test(test_state),
 	};
 

@@ -106,6 +106,36 @@ static void test_told_to_end(void **state)
 	check();
 }
 
+/* Somebody still has the image, as a process of a killed back-end that waits for its storage does. */
+static void test_image_is_waited_for(void **state)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	char path[96];
+	pid_t holder;
+	int fd;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/disk.img", dir);
+	run(100);
+	assert_int_equal(mayfly_stop(pid), 0);
+	vhostclient_drop(&client);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	holder = fork();
+	if (holder == 0) {
+		usleep(300000);
+		_exit(0);
+	}
+	assert_true(holder > 0);
+	close(fd);
+	start();
+	assert_int_equal(waitpid(holder, NULL, 0), holder);
+	connect_it();
+	run(100);
+	check();
+}
+
 static void test_grows(void **state)
 {
 	char path[96], body[192];
@@ -205,6 +235,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_told_to_end),
+		cmocka_unit_test(test_image_is_waited_for),
 		cmocka_unit_test(test_grows),
 		cmocka_unit_test(test_figures),
 	};
