@@ -68,25 +68,22 @@ $(foreach t,$(UNIT_TESTS:%=tests/unit/%) $(HOST_TESTS:%=tests/host/%) $(ESCAPE_T
 	$(BENCHES:%=benchmarks/%),$(eval $(call test_rule,$(t))))
 
 # Fuzz targets, built twice from one list of sources: by clang with libFuzzer, and with
-# replay_main.c by $(CC).  tests/fuzz/fuzz.h says how a target names what else it needs.  The common
-# part is an archive, so that a target links only what it uses of it.
+# replay_main.c by $(CC).  Everything but the target and its kind of device (`// dev: KIND`, as for a
+# test) is an archive, so that a target links only what it uses and may put its own in a member's place.
 FUZZ_FLAGS := -std=gnu11 -O1 -g $(WARN) $(WERROR) $(CPP) -fno-strict-aliasing -fno-sanitize-recover=all \
 	-fsanitize=fuzzer-no-link,address,undefined
-FUZZ_COMMON := $(DEV_COMMON) snapshot/envelope.c snapshot/dump.c
-with_of = $(shell sed -n 's,^/[/*] with: \([^*]*\).*,\1,p' $(1) | head -n 1)
-fuzz_sources = tests/fuzz/$(1).c $(call with_of,tests/fuzz/$(1).c) \
-	$(patsubst %,devmodel/%/dev.c,$(call dev_of,tests/fuzz/$(1).c))
+fuzz_sources = tests/fuzz/$(1).c $(patsubst %,devmodel/%/dev.c,$(call dev_of,tests/fuzz/$(1).c))
 
 build/fuzz/obj/%.o: %.c mk/flags.mk
 	$(call say,FUZZC)
 	@mkdir -p $(@D)
 	$(Q)clang $(FUZZ_FLAGS) -c -o $@ $<
 
-build/fuzz/libfuzz.a: $(FUZZ_COMMON:%.c=build/fuzz/obj/%.o)
+build/fuzz/libfuzz.a: $(FUZZ_LIB:%.c=build/fuzz/obj/%.o)
 	$(call say,AR)
 	$(Q)rm -f $@; ar rcs $@ $^
 
-$(O)/fuzz/libreplay.a: $(FUZZ_COMMON:%.c=$(O)/obj/%.o)
+$(O)/fuzz/libreplay.a: $(FUZZ_LIB:%.c=$(O)/obj/%.o)
 	$(call say,AR)
 	@mkdir -p $(@D)
 	$(Q)rm -f $@; ar rcs $@ $^

@@ -20,6 +20,9 @@ ESCAPE_TESTS := $(patsubst tests/escape/%.c,%,$(wildcard tests/escape/test_*.c))
 # What the escape tests share.
 ESCAPE_LIB := $(filter-out tests/escape/test_%,$(wildcard tests/escape/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+# What a fuzz target may use: the VMM, the hosted device code, what the targets share.
+FUZZ_LIB := $(sort $(DEV_COMMON) $(VMM_LIB) \
+	$(filter-out tests/fuzz/fuzz_% tests/fuzz/replay_main.c,$(wildcard tests/fuzz/*.c)))
 BENCHES := $(patsubst benchmarks/%.c,%,$(wildcard benchmarks/bench_*.c))
 RIG_LIB := $(wildcard tests/rig/*.c)
 BENCH_LIB := benchmarks/hist.c benchmarks/report.c benchmarks/common.c benchmarks/ratio.c \

@@ -2,10 +2,7 @@
 /*
  * A fuzz target is one file, tests/fuzz/fuzz_NAME.c, with a corpus in tests/fuzz/corpus/NAME.  It is
  * built twice: by clang with libFuzzer (make fuzz), and with replay_main.c by any compiler (make
- * check).  In its first lines it may say what it needs beyond DEV_COMMON, the envelope and the dump:
- *
- *   // dev: KIND           devmodel/KIND/dev.c
- *   // with: FILE.c ...    other sources
+ * check).  With `// dev: KIND` in its first lines it is linked with devmodel/KIND/dev.c.
  */
 #ifndef MAYFLY_TESTS_FUZZ_FUZZ_H
 #define MAYFLY_TESTS_FUZZ_FUZZ_H

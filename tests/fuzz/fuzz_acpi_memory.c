@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* with: core/machine/acpi_memory.c core/machine/acpi_regs.c core/bus/bus.c core/log.c core/ration.c */
 /*
  * What a guest can write into the registers of its DIMM slots and of ACPI beside them, and what the VMM
  * does with the slots in between.  A model that is a few lines a step says what must be there:

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// with: core/machine/boot.c core/machine/boot_bzimage.c core/machine/boot_elf.c core/machine/memmap.c core/log.c
 /*
  * Any bytes as a kernel file, into guest memory with nothing mapped around it.  What is accepted must
  * leave kernel, initrd and entry point in RAM and apart from each other; what is refused must say why.

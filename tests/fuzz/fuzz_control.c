@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dev: blk */
-/* with: core/box/ask.c core/box/box.c core/box/channel.c core/box/errand.c core/box/record.c core/box/table.c core/ration.c */
 /*
  * Any bytes on the control socket, from either end.
  *

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* with: core/bus/bus.c core/bus/pci.c core/bus/pci_bar.c core/bus/msix.c core/bus/virtio_pci.c core/bus/virtio_common.c core/bus/virtio_life.c core/log.c core/ration.c */
 /*
  * What a guest can write into registers: config space by both ways, BARs of two virtio devices
  * wherever they have been put, and what their backends report in between.  Below is a machine that

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* with: core/vhost/message.c core/vhost/frontend.c core/vhost/regions.c core/vhost/inflight.c core/vhost/session.c core/vhost/guard.c core/vhost/memfile.c tests/fuzz/vhost_steps.c */
 /*
  * Any front-end of vhost-user: messages, pieces of messages and descriptors over a real socket, into the parser
  * and what a front-end wants.  No device: where the broker would put in force what is wanted, it is checked

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* with: hotplug/virtio_mem.c core/bus/virtio_kinds.c */
 /*
  * hotplug/virtio_mem: whatever a guest asks, a device process says of where it stands, and an operator
  * wants, in any order.  What is plugged stays inside what is mapped and usable; nothing is plugged beyond
