@@ -161,21 +161,21 @@ static void *wait_for_lock(void *arg)
 	struct lock_wait *w = arg;
 
 	/* A cancellation point: what ends the wait when it has been long enough. */
-	w->error = fcntl(w->fd, F_OFD_SETLKW, &w->lock) == 0 ? 0 : errno;
+	w->error = fcntl(w->fd, F_OFD_SETLKW, &w->lock) == 0 ? 0 : -errno;
 	return NULL;
 }
 
-/* It goes with the last process that has the other's descriptor, which may take a moment to die.  0 or an errno
- * value. */
+/* It goes with the last process that has the other's descriptor, which may take a moment to die.  0, -EBUSY or
+ * -errno. */
 static int lock_within(struct lock_wait *w, uint32_t ms)
 {
 	const uint64_t end = now_ns() + ms * NS_PER_MS;
 	const struct timespec at = { (time_t)(end / NS_PER_S), (long)(end % NS_PER_S) };
 	pthread_t thread;
 
-	w->error = EAGAIN;
+	w->error = -EBUSY;
 	if (ms == 0 || pthread_create(&thread, NULL, wait_for_lock, w) != 0)
-		return EAGAIN;
+		return -EBUSY;
 	if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &at) != 0) {
 		pthread_cancel(thread);
 		pthread_join(thread, NULL);
@@ -183,22 +183,41 @@ static int lock_within(struct lock_wait *w, uint32_t ms)
 	return w->error;
 }
 
+static struct flock lock_of(const struct image *image)
+{
+	return (struct flock){ .l_type = image->readonly ? F_RDLCK : F_WRLCK,
+			       .l_whence = SEEK_SET };
+}
+
+int image_lock(const struct image *image)
+{
+	struct flock lock = lock_of(image);
+
+	if (fcntl(image->fd, F_OFD_SETLK, &lock) == 0)
+		return 0;
+	return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+}
+
+int image_unlock(const struct image *image)
+{
+	struct flock lock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+	return fcntl(image->fd, F_OFD_SETLK, &lock) == 0 ? 0 : -errno;
+}
+
 static int lock_it(const struct image *image, const struct image_config *c, char *why)
 {
-	struct lock_wait w = { image->fd,
-			       { .l_type = c->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET },
-			       0 };
+	struct lock_wait w = { .fd = image->fd, .lock = lock_of(image) };
+	int ret = c->lock_ms == IMAGE_LOCK_LATER ? 0 : image_lock(image);
 
-	if (fcntl(image->fd, F_OFD_SETLK, &w.lock) == 0)
-		return 0;
-	if (errno == EAGAIN || errno == EACCES)
-		errno = lock_within(&w, c->lock_ms);
-	if (errno == 0)
-		return 0;
-	if (errno == EAGAIN || errno == EACCES)
+	if (ret == -EBUSY)
+		ret = lock_within(&w, c->lock_ms);
+	if (ret == -EBUSY)
 		FAIL(EBUSY, "%s is locked: another VMM uses it%s", c->path,
 		     c->readonly ? ", and may write" : "");
-	FAIL(errno, "%s cannot be locked: %s", c->path, strerror(errno));
+	if (ret != 0)
+		FAIL(-ret, "%s cannot be locked: %s", c->path, strerror(-ret));
+	return 0;
 }
 
 int image_open(struct image *image, const struct image_config *config, char why[IMAGE_WHY_MAX])

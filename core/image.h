@@ -29,6 +29,8 @@ struct image_config {
 	uint32_t lock_ms;
 };
 
+#define IMAGE_LOCK_LATER UINT32_MAX /* lock_ms: not locked; the size is what it is just now */
+
 /*
  * Opens and locks it.  0, or -errno and in `why` one line that names the path and what to do:
  *   -ENOENT, -EACCES, ..  as open(2) has it
@@ -43,6 +45,12 @@ int image_open(struct image *image, const struct image_config *config, char why[
 /* Looks again how large it is, after whoever it belongs to has made it larger or smaller.  0, or as
  * image_open(), the image being what it was. */
 int image_refresh(struct image *image, const struct image_config *config, char why[IMAGE_WHY_MAX]);
+
+/* The lock by itself; once more is no error.  Does not block.  0; -EBUSY: another has it; -errno. */
+int image_lock(const struct image *image);
+/* Lets others have it: for when nobody who has the descriptor, boxes included, has anything to do with it.  0 or
+ * -errno: it is locked still. */
+int image_unlock(const struct image *image);
 
 /* May be called twice.  The lock stays until the last box that has the descriptor is gone. */
 void image_close(struct image *image);

@@ -270,6 +270,27 @@ static void test_lock(void **state)
 	image_close(&a);
 }
 
+/* One that is there for two, each of whom has it at times. */
+static void test_lock_in_turns(void **state)
+{
+	const struct image_config now = { .path = make_file("disk", 4096, 0600) };
+	const struct image_config later = { .path = now.path, .lock_ms = IMAGE_LOCK_LATER };
+	struct image a = opened(&now), b = opened(&later);
+
+	(void)state;
+	assert_int_equal(image_lock(&b), -EBUSY);
+	assert_int_equal(image_lock(&a), 0);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(image_unlock(&a), 0);
+		assert_int_equal(image_lock(&b), 0);
+		assert_int_equal(image_lock(&a), -EBUSY);
+		assert_int_equal(image_unlock(&b), 0);
+		assert_int_equal(image_lock(&a), 0);
+	}
+	image_close(&a);
+	image_close(&b);
+}
+
 /* What a box is to the VMM: another process with descriptors of the same descriptions. */
 static pid_t hold_descriptors(void)
 {
@@ -415,6 +436,7 @@ int main(void)
 		cmocka_unit_test(test_no_direct),
 		cmocka_unit_test(test_block_device),
 		cmocka_unit_test(test_lock),
+		cmocka_unit_test(test_lock_in_turns),
 		cmocka_unit_test(test_lock_outlives_its_owner),
 		cmocka_unit_test(test_lock_in_flight),
 		cmocka_unit_test(test_lock_survives_a_close),
