@@ -321,6 +321,13 @@ static const struct option vhost_table[] = {
 		.room = OPTION_SOCKET_MAX,
 		.min = 1,
 	},
+	{
+		.name = "incoming",
+		.text = "guests migrate to here: until they have come, their images may be in use",
+		.parse = option_flag,
+		.offset = offsetof(struct vhost_options, incoming),
+		.room = sizeof(bool),
+	},
 };
 #undef OPTION_STRUCT
 _Static_assert(offsetof(struct vhost_options, run) == 0,

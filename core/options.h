@@ -403,7 +403,8 @@ struct run_options {
 struct vhost_options {
 	struct run_options run;
 	char socket[OPTION_SOCKET_MAX]; /* empty: none */
-	const char *operands[1];        /* blk or rng */
+	bool incoming;           /* guests come from other back-ends, which have the images still */
+	const char *operands[1]; /* blk or rng */
 	uint32_t operand_count;
 };
 

@@ -235,8 +235,7 @@ static void release(struct broker *b)
 	const int ret = service_settle(&b->svc, NULL, &why);
 
 	if (ret != 0 && !b->orphaned)
-		log_error("%s: vhost-user: the device still has memory of a front-end that is"
-			  " gone: %s: %s",
+		log_error("%s: vhost-user: its front-end is gone, but it is not at rest: %s: %s",
 			  b->id, why, strerror(-ret));
 	b->orphaned = ret != 0;
 }

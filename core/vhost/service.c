@@ -255,14 +255,29 @@ static void revive(struct service *svc)
 	CHECK(begin(svc) == 0);
 }
 
-int service_settle(struct service *svc, const struct frontend *fe, const char **why)
+/* Before anybody can serve it. */
+static int hold_image(const struct service *svc, const char **why)
+{
+	const int ret = svc->image.fd >= 0 ? image_lock(&svc->image) : 0;
+
+	if (ret == -EBUSY)
+		return fail(ret, why, "its image is locked: another VMM or back-end uses it");
+	return ret == 0 ? 0 : fail(ret, why, "its image cannot be locked");
+}
+
+/* Once nobody serves it: whoever did is dead (carry_out()). */
+static int release_image(const struct service *svc, const char **why)
+{
+	const int ret = svc->image.fd >= 0 ? image_unlock(&svc->image) : 0;
+
+	return ret == 0 ? 0 : fail(ret, why, "its image cannot be unlocked");
+}
+
+static int change(struct service *svc, const struct frontend *fe, const char **why)
 {
 	struct target t = { .memory = false };
-	int ret;
+	int ret = want(svc, fe, &t, why);
 
-	if (!serves_any(svc, fe) && __atomic_load_n(&svc->broken, __ATOMIC_RELAXED))
-		revive(svc);
-	ret = want(svc, fe, &t, why);
 	if (ret == 0) {
 		wire(svc, &t);
 		compare(svc, &t);
@@ -274,6 +289,20 @@ int service_settle(struct service *svc, const struct frontend *fe, const char **
 	else
 		drop(&t, svc->kick, svc->call, &svc->log);
 	return ret;
+}
+
+int service_settle(struct service *svc, const struct frontend *fe, const char **why)
+{
+	const bool serves = serves_any(svc, fe);
+	int ret = 0;
+
+	if (serves)
+		ret = hold_image(svc, why);
+	else if (__atomic_load_n(&svc->broken, __ATOMIC_RELAXED))
+		revive(svc);
+	if (ret == 0)
+		ret = change(svc, fe, why);
+	return ret == 0 && !serves ? release_image(svc, why) : ret;
 }
 
 int service_configure(struct service *svc, const struct frontend *fe, uint64_t fsize,
@@ -348,7 +377,10 @@ int service_create(struct service *svc, const struct service_spec *spec, char *w
 	*svc = (struct service){ .sup = spec->sup,
 				 .queues = spec->device->queues,
 				 .wake = spec->wake,
+				 .image = { .fd = -1 },
 				 .log = { .fd = -1 } };
+	if (spec->image != NULL)
+		svc->image = *spec->image;
 	ret = make_idle(svc);
 	if (ret == 0)
 		ret = make_device(svc, spec->device);

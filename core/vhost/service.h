@@ -7,6 +7,9 @@
  * epoch by the transaction of core/box/epoch.h.  So a stop drains: the old generation ends the request that it
  * is in and publishes it, and where it stands is what its ring says.
  *
+ * Its image is locked while a ring is served and not otherwise: of a guest that migrates both sides have a
+ * back-end, and whichever the guest is at has the lock.
+ *
  * All functions are called by one thread, the device's own, but where they say otherwise.  Those that change the
  * device wait until it has changed; service_stop() ends such a wait.
  */
@@ -17,6 +20,7 @@
 #include <stdint.h>
 
 #include "core/box/box.h"
+#include "core/image.h"
 #include "core/vhost/frontend.h"
 
 struct service {
@@ -27,10 +31,11 @@ struct service {
 	uint32_t queues;
 	int idle_kick[BOX_QUEUES_MAX]; /* ours, for rings that have none */
 	int idle_call[BOX_QUEUES_MAX];
-	bool stopping; /* any thread */
-	bool broken;   /* it serves nothing until it is reset; any thread .. */
-	bool untold;   /* .. and service_has_broken() did not say so yet; any thread */
-	int wake;      /* borrowed */
+	bool stopping;      /* any thread */
+	bool broken;        /* it serves nothing until it is reset; any thread .. */
+	bool untold;        /* .. and service_has_broken() did not say so yet; any thread */
+	int wake;           /* borrowed */
+	struct image image; /* its descriptor borrowed; -1: none */
 	/* What is in force. */
 	uint32_t epoch;
 	struct device_shape shape;
@@ -46,6 +51,7 @@ struct service {
 struct service_spec {
 	struct supervisor *sup;     /* its own, of no memory; taken over, whatever comes of it */
 	struct device_spec *device; /* eventfds and hooks are filled in */
+	const struct image *image;  /* its descriptor is to outlive the service; NULL: none */
 	int wake;                   /* an eventfd, borrowed: see service_has_broken() */
 };
 

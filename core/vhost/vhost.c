@@ -47,6 +47,7 @@ struct vhost {
 	struct activation *activation;
 	struct unit *units;
 	uint32_t count;
+	bool incoming; /* --incoming */
 };
 
 /* ---- units ---- */
@@ -92,11 +93,24 @@ static int unit_listen(struct vhost *vhost, struct unit *u, const struct run_opt
 	return 0;
 }
 
-static int unit_spec(struct unit *u, const struct run_options *o, struct device_spec *spec,
-		     struct option_error *error)
+/* What is behind it: an image that nobody serves, so that one that is given to two back-ends is noticed here. */
+static int unit_open(struct vhost *vhost, struct unit *u, const struct run_options *o,
+		     struct device_spec *spec, struct option_error *error)
 {
-	return u->disk != NULL ? device_spec_disk(o, u->disk, LOCK_MS, &u->image, spec, error)
+	const uint32_t lock_ms = vhost->incoming ? IMAGE_LOCK_LATER : LOCK_MS;
+
+	return u->disk != NULL ? device_spec_disk(o, u->disk, lock_ms, &u->image, spec, error)
 			       : device_spec_rng(o, &u->source, spec, error);
+}
+
+/* Until its front-end has rings (core/vhost/service.h). */
+static int unit_release(const struct unit *u, struct option_error *error)
+{
+	const int ret = u->disk != NULL ? image_unlock(&u->image) : 0;
+
+	return ret == 0 ? 0
+			: option_fail(error, "%s: cannot be unlocked: %s", u->disk->path,
+				      strerror(-ret));
 }
 
 static int unit_serve(struct vhost *vhost, struct unit *u, const struct process_site *site,
@@ -105,8 +119,9 @@ static int unit_serve(struct vhost *vhost, struct unit *u, const struct process_
 	const struct box_memory none = { .map = { .epoch = 0 } };
 	const uint32_t i = (uint32_t)(u - vhost->units);
 	struct device_spec device;
-	struct service_spec spec = { .device = &device };
-	int ret = unit_spec(u, site->options, &device, error);
+	struct service_spec spec = { .device = &device,
+				     .image = u->disk != NULL ? &u->image : NULL };
+	int ret = unit_open(vhost, u, site->options, &device, error);
 
 	if (ret == 0)
 		ret = station_supervisor(&vhost->station, &site->spawners[i], &none, &spec.sup,
@@ -118,6 +133,9 @@ static int unit_serve(struct vhost *vhost, struct unit *u, const struct process_
 	if (ret != 0)
 		return ret;
 	u->served = true;
+	ret = unit_release(u, error);
+	if (ret != 0)
+		return ret;
 	pthread_mutex_lock(&vhost->station.lock);
 	station_add(&vhost->station, u->id, device.kind, u->broker.svc.dev);
 	pthread_mutex_unlock(&vhost->station.lock);
@@ -264,6 +282,7 @@ static int create(const struct process_site *site, struct process_made *made,
 	}
 	*made = (struct process_made){ .self = vhost, .station = &vhost->station };
 	vhost->activation = begin->activation;
+	vhost->incoming = begin->options->incoming;
 	vhost->units = calloc(unit_count(o), sizeof(vhost->units[0]));
 	if (vhost->units == NULL)
 		return option_fail(error, "out of memory");

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 // clang-format on
 
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
@@ -136,6 +137,58 @@ static void test_image_is_waited_for(void **state)
 	check();
 }
 
+/* With requests outstanding. */
+static void move(struct vhostclient *from, struct vhostclient *to)
+{
+	uint32_t bases[2];
+
+	run(50);
+	assert_int_equal(vhostclient_stop(from, bases), 0);
+	vhostclient_set_bases(to, bases, 2);
+	assert_int_equal(vhostclient_start(to, &mem, rings, 2), 0);
+}
+
+/* A guest that migrates has a back-end on both sides, which take turns at the image; no third one gets it. */
+static void test_moves(void **state)
+{
+	char target_words[640], target_sock[96], target_socket[96];
+	struct mayfly_result third;
+	struct vhostclient target;
+	pid_t target_pid;
+
+	(void)state;
+	snprintf(target_sock, sizeof(target_sock), "%s/target-api.sock", dir);
+	snprintf(target_socket, sizeof(target_socket), "%s/target.sock", dir);
+	snprintf(target_words, sizeof(target_words),
+		 "vhost-user blk --socket %s --disk id=disk0,path=%s/disk.img,queues=2 "
+		 "--state-dir %s/target --api-socket %s",
+		 target_socket, dir, dir, target_sock);
+	assert_int_equal(mayfly_call(target_words, &third), 0);
+	assert_int_equal(third.status, 1);
+	assert_non_null(strstr(third.err, "disk.img is locked: another VMM uses it"));
+	strcat(target_words, " --incoming");
+	assert_int_equal(mayfly_start(target_words, target_sock, err, &target_pid), 0);
+	vhostclient_init(&target);
+	assert_int_equal(vhostclient_connect(&target, target_socket, WAIT_NS), 0);
+	/* Not while the other side has it .. */
+	run(100);
+	assert_int_equal(vhostclient_start(&target, &mem, rings, 2), -ECONNRESET);
+	vhostclient_drop(&target);
+	run(100);
+	assert_int_equal(vhostclient_connect(&target, target_socket, WAIT_NS), 0);
+	/* .. then there and back. */
+	for (uint32_t i = 0; i < QUICK; i++) {
+		move(&client, &target);
+		assert_int_equal(vhostclient_start(&client, &mem, rings, 2), -ECONNRESET);
+		vhostclient_drop(&client);
+		assert_int_equal(vhostclient_connect(&client, socket_path, WAIT_NS), 0);
+		move(&target, &client);
+	}
+	check();
+	vhostclient_free(&target);
+	assert_int_equal(mayfly_stop(target_pid), 0);
+}
+
 static void test_grows(void **state)
 {
 	char path[96], body[192];
@@ -236,6 +289,7 @@ int main(void)
 		cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_told_to_end),
 		cmocka_unit_test(test_image_is_waited_for),
+		cmocka_unit_test(test_moves),
 		cmocka_unit_test(test_grows),
 		cmocka_unit_test(test_figures),
 	};

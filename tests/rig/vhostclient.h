@@ -258,6 +258,9 @@ int vhostclient_start(struct vhostclient *c, const struct guestmem *mem,
  * then what came, a region at a time; else the whole table.  -ENOSPC: more than it takes. */
 int vhostclient_set_memory(struct vhostclient *c, const struct guestmem *mem);
 
+/* Where the next start goes on: bases that another front-end's stop has given, as a migration brings them. */
+void vhostclient_set_bases(struct vhostclient *c, const uint32_t *bases, uint32_t count);
+
 /* Disables and stops every ring; another start goes on where they were.  bases, if not NULL, gets the
  * avail index of each. */
 int vhostclient_stop(struct vhostclient *c, uint32_t *bases);

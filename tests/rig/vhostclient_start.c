@@ -276,6 +276,14 @@ int vhostclient_start(struct vhostclient *c, const struct guestmem *mem,
 	return ret != 0 ? ret : vhostclient_sync(c);
 }
 
+void vhostclient_set_bases(struct vhostclient *c, const uint32_t *bases, uint32_t count)
+{
+	CHECK(count <= BOX_QUEUES_MAX);
+	for (uint32_t i = 0; i < count; i++)
+		c->bases[i] = (uint16_t)bases[i];
+	c->bases_known = true;
+}
+
 int vhostclient_stop(struct vhostclient *c, uint32_t *bases)
 {
 	uint32_t base;
