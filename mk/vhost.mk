@@ -6,6 +6,11 @@ demo-vhost: deps ## a stock QEMU's disks, replaced and killed under load while i
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)AS_UID=$(AS_UID) tests/rig/vhost/vhost.sh demo
 
+.PHONY: demo-vhost-migrate
+demo-vhost-migrate: deps ## the same guest moves from QEMU to QEMU, and from back-end to back-end
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)AS_UID=$(AS_UID) tests/rig/vhost/vhost.sh migrate
+
 .PHONY: demo-vhost-libvirt
 demo-vhost-libvirt: deps ## the same under libvirt (docs/vhost-user-domain.xml)
 	$(Q)mk/deps.sh mk/packages-libvirt.txt

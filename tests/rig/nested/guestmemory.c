@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -27,22 +28,31 @@ static uint64_t memory_wrong(const struct block *memory, unsigned int blocks)
 	return wrong;
 }
 
-/* By requests whose buffers it is itself. 0 or an error number. */
+/* One request after another, whose buffers are the memory itself. 0 or an error number. */
+static int memory_move(struct block *memory, unsigned int blocks, int fd, bool out)
+{
+	int ret = 0;
+
+	for (unsigned int at = 0; at < blocks && ret == 0; at += CHUNK_BLOCKS) {
+		const off_t place = (off_t)at * BLOCK;
+
+		ret = transferred(out ? pwrite(fd, &memory[at], CHUNK_BLOCKS * BLOCK, place)
+				      : pread(fd, &memory[at], CHUNK_BLOCKS * BLOCK, place),
+				  CHUNK_BLOCKS);
+	}
+	return ret;
+}
+
+/* All of it goes before any of it returns: between the last write to a page by the guest itself and the device's lies
+ * as much time as there is, which is when a migration may copy the page. */
 static int memory_to_disk(struct block *memory, unsigned int blocks, const char *path)
 {
 	const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT, 0600);
-	int ret = fd < 0 ? errno : 0;
+	int ret = fd < 0 ? errno : memory_move(memory, blocks, fd, true);
 
-	for (unsigned int at = 0; at < blocks && ret == 0; at += CHUNK_BLOCKS) {
-		struct block *chunk = &memory[at];
-
-		ret = transferred(pwrite(fd, chunk, CHUNK_BLOCKS * BLOCK, (off_t)at * BLOCK),
-				  CHUNK_BLOCKS);
-		memset(chunk, 0, CHUNK_BLOCKS * BLOCK);
-		if (ret == 0)
-			ret = transferred(pread(fd, chunk, CHUNK_BLOCKS * BLOCK, (off_t)at * BLOCK),
-					  CHUNK_BLOCKS);
-	}
+	memset(memory, 0, (size_t)blocks * BLOCK);
+	if (ret == 0)
+		ret = memory_move(memory, blocks, fd, false);
 	if (fd >= 0)
 		close(fd);
 	unlink(path);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The back-end: `mayfly vhost-user` with a socket for each disk, and its API."""
 
+import copy
 import http.client
 import json
 import os
@@ -26,6 +27,12 @@ class Disk:
         self.socket = run.path(ident + ".sock")
         with open(self.image, "wb") as image:
             image.truncate(mib << 20)
+
+    def at(self, side):
+        """The same image, served by another back-end as well."""
+        other = copy.copy(self)
+        other.socket = f"{self.socket}.{side}"
+        return other
 
 
 class _Connection(http.client.HTTPConnection):
@@ -73,11 +80,11 @@ class Api:
 class Backend:
     """One back-end; its program may change from start to start, its disks and its folder do not."""
 
-    def __init__(self, run, disks):
+    def __init__(self, run, disks, side=""):
         self.run = run
         self.disks = disks
-        self.state_dir = run.path("state")
-        self.config = run.path("vhost.json")
+        self.state_dir = run.path("state" + side)
+        self.config = run.path(f"vhost{side}.json")
         self.api = Api(os.path.join(self.state_dir, "api.sock"))
         self.child = None
         os.makedirs(self.state_dir, exist_ok=True)
@@ -106,10 +113,10 @@ class Backend:
             },
         }
 
-    def start(self, program=MAYFLY):
+    def start(self, program=MAYFLY, options=()):
         """Starts it; returns when its API answers."""
         self.child = self.run.start("mayfly", [program, "vhost-user", "--config", self.config,
-                                               "--state-dir", self.state_dir])
+                                               "--state-dir", self.state_dir, *options])
         self.run.wait_running(20, "the back-end's API answers", self.api.answers)
 
     def kill(self):

@@ -10,7 +10,7 @@ import re
 import subprocess
 
 from qmp import Qmp
-from rig import NESTED, Failure
+from rig import NESTED, Failure, wait_until
 
 KERNEL = os.path.join(NESTED, "kernel", "vmlinuz")
 INITRD = os.path.join(NESTED, "guest.cpio")
@@ -19,6 +19,7 @@ MEMORY_MAX = "4G"
 SLOTS = 8
 WRITERS, HAMMERS = 2, 4
 LONGEST_S = 1200
+MOVE_MIB_S, MOVE_S = 512, 120
 VDX = "abcdefgh"
 
 
@@ -108,26 +109,28 @@ class Guest:
 class QemuGuest(Guest):
     """Started by a command line."""
 
-    def __init__(self, run, disks, words="", rng=None):
+    def __init__(self, run, disks, words="", rng=None, ram=None):
         super().__init__(run)
         self.disks = disks
         self.words = words
         self.rng = rng  # the socket of an entropy device
+        self.ram = ram  # the file that its memory is; None: one of this QEMU's own
         self.child = None
         self.qmp = None
+        self.moves = 0
 
     def _arguments(self):
         path = self.run.path
         arguments = [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
             "-machine", "q35,memory-backend=ram", "-m", f"{MEMORY_MIB}M,slots={SLOTS},maxmem={MEMORY_MAX}",
-            "-object", f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on",
+            "-object", f"{self._ram()},id=ram,size={MEMORY_MIB}M,share=on",
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-kernel", KERNEL, "-initrd", INITRD,
             "-append", f"{command_line(len(self.disks))} {self.words}",
-            "-qmp", f"unix:{path('qmp.sock')},server=on,wait=off",
+            "-qmp", f"unix:{self._qmp_path()},server=on,wait=off",
             "-serial", f"file:{path('serial.log')}",
-            "-chardev", f"file,id=console,path={path('console.log')}",
+            "-chardev", f"file,id=console,path={path('console.log')},append=on",
             "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console",
             *self._rng()]
         for disk in self.disks:
@@ -138,6 +141,9 @@ class QemuGuest(Guest):
             "-drive", f"if=none,id=control,file={self.control},format=raw,readonly=on",
             "-device", "virtio-blk-pci,drive=control"]
 
+    def _ram(self):
+        return "memory-backend-memfd" if self.ram is None else f"memory-backend-file,mem-path={self.ram}"
+
     def _rng(self):
         """QEMU's own, or the back-end's.  That cannot have `reconnect`: QEMU 7.2 asks this device before it waits
         for its socket."""
@@ -146,10 +152,42 @@ class QemuGuest(Guest):
         return ["-chardev", f"socket,id=rng-socket,path={self.rng}",
                 "-device", "vhost-user-rng-pci,chardev=rng-socket"]
 
+    def _qmp_path(self):
+        return self.run.path(f"qmp{self.moves}.sock")
+
     def start(self):
         self.child = self.run.start("qemu", self._arguments())
-        self.qmp = Qmp(self.run.path("qmp.sock"))
+        self.qmp = Qmp(self._qmp_path())
         self.wait_load()
+
+    def move(self, disks, look):
+        """To a second QEMU, whose disks are other back-ends', by a live migration, during which look() is called
+        now and then; what QEMU says of it.  Memory that both have is not copied."""
+        source, child = self.qmp, self.child
+        self.disks = disks
+        self.moves += 1
+        channel = f"unix:{self.run.path(f'move{self.moves}.sock')}"
+        self.child = self.run.start("qemu", self._arguments() + ["-incoming", "defer"])
+        self.qmp = Qmp(self._qmp_path())
+        for side in (source, self.qmp):
+            side.command("migrate-set-capabilities", capabilities=[
+                {"capability": "x-ignore-shared", "state": self.ram is not None}])
+        source.command("migrate-set-parameters", **{"max-bandwidth": MOVE_MIB_S << 20})
+        self.qmp.command("migrate-incoming", uri=channel)
+        source.command("migrate", uri=channel)
+        said = wait_until(MOVE_S, "the guest moves", lambda: (look(), self._moved(source))[1])
+        self.run.wait_running(20, "it goes on", lambda: self.qmp.command("query-status")["running"])
+        source.command("quit")
+        status = self.run.wait(child, 20)
+        self.run.expect(status == 0, f"the QEMU that it left ended with status {status}")
+        return said
+
+    @staticmethod
+    def _moved(qmp):
+        said = qmp.command("query-migrate")
+        if said.get("status") in ("failed", "cancelled"):
+            raise Failure(f"the migration failed: {said}")
+        return said if said.get("status") == "completed" else None
 
     def stop(self):
         """Tells it to end its load; its verdict, when it has powered off."""

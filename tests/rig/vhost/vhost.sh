@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# vhost.sh demo|restart|domain: a program of the vhost rig, in which a stock guest's disks are the back-end's.
+# vhost.sh demo|restart|migrate|domain: a program of the vhost rig, in which a stock guest's disks are the back-end's.
 #
 # demo.py     `make demo-vhost`: disks replaced and killed under load, while memory comes and goes
 # restart.py  `make check-vhost-restart`: the whole back-end dies, and is another build in the end; as a test
+# migrate.py  `make demo-vhost-migrate`: the guest moves to another QEMU and another back-end, again and again
 # domain.py   `make demo-vhost-libvirt`: the same disks, given to a guest by libvirt
 #
 # Gets the kernel and makes the initial file system first, by the nested rig's scripts.  Works as any user; one
@@ -17,8 +18,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 case ${1-} in
 demo) keep=demo-vhost ;;
 restart) keep=check-vhost-restart ;;
+migrate) keep=demo-vhost-migrate ;;
 domain) keep=demo-vhost-libvirt AS_UID=${AS_UID:-$(id -u nobody)} ;;
-*) die "usage: tests/rig/vhost/vhost.sh demo|restart|domain" ;;
+*) die "usage: tests/rig/vhost/vhost.sh demo|restart|migrate|domain" ;;
 esac
 [ "$(id -u)" -eq 0 ] || AS_UID=
 [ -x "${MAYFLY:-$TOP/build/mayfly}" ] || die "${MAYFLY:-build/mayfly} is missing: make"
