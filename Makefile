@@ -37,6 +37,7 @@ include mk/lint.mk
 include mk/escape.mk
 include mk/demo.mk
 include mk/vhost.mk
+include mk/install.mk
 
 .PHONY: all
 all: $(O)/mayfly $(DEV_PROGRAMS) $(FAULTY_PROGRAMS) ## build mayfly and the device programs

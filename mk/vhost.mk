@@ -6,6 +6,11 @@ demo-vhost: deps ## a stock QEMU's disks, replaced and killed under load while i
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)AS_UID=$(AS_UID) tests/rig/vhost/vhost.sh demo
 
+.PHONY: check-vhost-systemd
+check-vhost-systemd: deps ## the packaged units under systemd: restarted and killed COUNT=10 times under a guest's load
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)COUNT=$(COUNT) tests/rig/vhost/vhost.sh systemd
+
 .PHONY: demo-vhost-migrate
 demo-vhost-migrate: deps ## the same guest moves from QEMU to QEMU, and from back-end to back-end
 	$(Q)$(MAKE) --no-print-directory all

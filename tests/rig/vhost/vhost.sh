@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# vhost.sh demo|restart|migrate|domain: a program of the vhost rig, in which a stock guest's disks are the back-end's.
+# vhost.sh demo|restart|systemd|migrate|domain: a program of the vhost rig, in which a stock guest's disks are the back-end's.
 #
 # demo.py     `make demo-vhost`: disks replaced and killed under load, while memory comes and goes
 # restart.py  `make check-vhost-restart`: the whole back-end dies, and is another build in the end; as a test
+# systemd.py  `make check-vhost-systemd`: the packaged units, under systemd; as a test
 # migrate.py  `make demo-vhost-migrate`: the guest moves to another QEMU and another back-end, again and again
 # domain.py   `make demo-vhost-libvirt`: the same disks, given to a guest by libvirt
 #
@@ -18,9 +19,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 case ${1-} in
 demo) keep=demo-vhost ;;
 restart) keep=check-vhost-restart ;;
+systemd) keep=check-vhost-systemd AS_UID= ;;
 migrate) keep=demo-vhost-migrate ;;
 domain) keep=demo-vhost-libvirt AS_UID=${AS_UID:-$(id -u nobody)} ;;
-*) die "usage: tests/rig/vhost/vhost.sh demo|restart|migrate|domain" ;;
+*) die "usage: tests/rig/vhost/vhost.sh demo|restart|systemd|migrate|domain" ;;
 esac
 [ "$(id -u)" -eq 0 ] || AS_UID=
 [ -x "${MAYFLY:-$TOP/build/mayfly}" ] || die "${MAYFLY:-build/mayfly} is missing: make"
@@ -34,11 +36,14 @@ if [ -n "${AS_UID-}" ]; then
 	install -d -o "$AS_UID" "$TOP/build/vhost/$keep" # for its logs
 fi
 cd "$TOP"
-[ "$1" = restart ] || exec ${as[@]+"${as[@]}"} "$here/$1.py"
+case $1 in
+restart | systemd) ;;
+*) exec ${as[@]+"${as[@]}"} "$here/$1.py" ;;
+esac
 
 # Its report, then what tests/run.sh says, whose last line is the count of what passed.
 status=0
-said=$(tests/run.sh -l vhost-restart -t $((${COUNT:-50} * 4 + 300)) ${AS_UID:+-u "$AS_UID"} "$here/restart.py") || status=$?
-[ $status -ne 0 ] || cat build/log/vhost-restart/restart.py.log
+said=$(tests/run.sh -l "vhost-$1" -t $((${COUNT:-50} * 4 + 300)) ${AS_UID:+-u "$AS_UID"} "$here/$1.py") || status=$?
+[ $status -ne 0 ] || cat "build/log/vhost-$1/$1.py.log"
 echo "$said"
 exit $status
