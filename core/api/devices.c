@@ -94,11 +94,13 @@ static void add_front_end(json_t *object, struct station *station, const char *i
 		return;
 	json_object_set_new(
 		object, "front_end",
-		json_pack("{s:b, s:I, s:i, s:I, s:i, s:I, s:o, s:o}", "connected", f.connected,
-			  "connections", (json_int_t)f.connections, "regions", f.regions,
-			  "memory_bytes", (json_int_t)f.memory_bytes, "rings_started",
-			  f.rings_started, "memory_changes", (json_int_t)f.memory_changes,
-			  "features", json_sprintf("0x%llx", (unsigned long long)f.features),
+		json_pack("{s:b, s:I, s:I, s:i, s:I, s:i, s:I, s:I, s:o, s:o}", "connected",
+			  f.connected, "connections", (json_int_t)f.connections, "refused",
+			  (json_int_t)f.refused, "regions", f.regions, "memory_bytes",
+			  (json_int_t)f.memory_bytes, "rings_started", f.rings_started,
+			  "memory_changes", (json_int_t)f.memory_changes, "handoffs",
+			  (json_int_t)f.handoffs, "features",
+			  json_sprintf("0x%llx", (unsigned long long)f.features),
 			  "protocol_features",
 			  json_sprintf("0x%llx", (unsigned long long)f.protocol_features)));
 }

@@ -206,6 +206,8 @@ static void hotplug(const struct metrics *m, struct memory *memory)
 	X("mayfly_front_end_connected", "gauge", connected, "1: a front-end is connected.")        \
 	X("mayfly_front_end_connections_total", "counter", connections,                            \
 	  "Connections of front-ends.")                                                            \
+	X("mayfly_front_ends_refused_total", "counter", refused,                                   \
+	  "Front-ends that came while another was there.")                                         \
 	X("mayfly_memory_changes_total", "counter", memory_changes,                                \
 	  "Changes of the guest memory that a front-end shares.")
 

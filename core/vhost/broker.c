@@ -46,21 +46,21 @@ bool broker_may_log(struct broker *b)
 
 static void publish(struct broker *b)
 {
-	struct broker_status *s = &b->status;
+	struct front_end *s = &b->status;
 	const struct frontend *fe = &b->fe;
 
 	pthread_mutex_lock(&b->lock);
 	s->connected = b->session.fd >= 0;
 	s->regions = fe->regions.count;
-	s->rings = 0;
-	s->bytes = 0;
+	s->rings_started = 0;
+	s->memory_bytes = 0;
 	for (uint32_t i = 0; i < fe->regions.count; i++)
-		s->bytes += fe->regions.regions[i]->bytes;
+		s->memory_bytes += fe->regions.regions[i]->bytes;
 	for (uint32_t i = 0; i < b->offer.queues; i++)
-		s->rings += frontend_serves(fe, i);
-	s->changes = b->svc.changes;
+		s->rings_started += frontend_serves(fe, i);
+	s->handoffs = b->svc.handoffs;
 	s->features = fe->features;
-	s->protocol = fe->protocol;
+	s->protocol_features = fe->protocol;
 	pthread_mutex_unlock(&b->lock);
 }
 
@@ -505,7 +505,7 @@ int broker_configure(struct broker *b, uint64_t fsize, const union dev_config *c
 	return ret;
 }
 
-void broker_status(struct broker *b, struct broker_status *status)
+void broker_status(struct broker *b, struct front_end *status)
 {
 	pthread_mutex_lock(&b->lock);
 	*status = b->status;

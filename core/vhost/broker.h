@@ -14,23 +14,12 @@
 #include <stdint.h>
 
 #include "core/box/box.h"
+#include "core/station.h"
 #include "core/vhost/frontend.h"
 #include "core/vhost/service.h"
 #include "core/vhost/session.h"
 
 #define BROKER_OWED_MAX 16 /* acknowledgements that one change may be the answer to */
-
-/* What a front-end has, for those who ask. */
-struct broker_status {
-	bool connected;
-	uint64_t connections; /* so far, this one included */
-	uint64_t refused;     /* front-ends while another was there */
-	uint32_t regions, rings;
-	uint64_t bytes;          /* of guest memory */
-	uint64_t memory_changes; /* that were asked for, so far .. */
-	uint64_t changes;        /* .. and what came of it and of changes of rings: handoffs */
-	uint64_t features, protocol;
-};
 
 /* A change that another thread asks for; on its stack. */
 struct broker_job {
@@ -68,7 +57,7 @@ struct broker {
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t done;
 	struct broker_job *job; /* NULL: none */
-	struct broker_status status;
+	struct front_end status;
 };
 
 /* The device, sealed and waiting; nobody is heard yet.  spec->wake is filled in; the listening socket is taken over,
@@ -89,7 +78,7 @@ void broker_destroy(struct broker *b);
  * -EBUSY: the device is ending, or another such change goes on; -errno, with *why. */
 int broker_configure(struct broker *b, uint64_t fsize, const union dev_config *config,
 		     const char **why);
-void broker_status(struct broker *b, struct broker_status *status);
+void broker_status(struct broker *b, struct front_end *status);
 
 /* Its own thread: a line of what its front-end brought about may be written now. */
 bool broker_may_log(struct broker *b);

@@ -424,12 +424,10 @@ static int get_inflight(struct frontend *fe, struct vhost_message *m, struct fro
 	return 0;
 }
 
+/* What it says is known already (core/vhost/inflight.h). */
 static int set_inflight(struct frontend *fe, struct vhost_message *m, struct frontend_result *r)
 {
-	int ret = inflight_check(&m->payload.inflight, fe->offer->queues, m->fds[0], &r->why);
-
-	fe->inflight = ret == 0;
-	return ret;
+	return inflight_check(&m->payload.inflight, fe->offer->queues, m->fds[0], &r->why);
 }
 
 static bool is_suspended(const struct frontend *fe)

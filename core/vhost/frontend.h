@@ -56,8 +56,7 @@ struct frontend {
 	struct vhost_regions regions;
 	struct vhost_ring rings[BOX_QUEUES_MAX];
 	struct vhost_log_area log;
-	bool inflight; /* it keeps a buffer of ours */
-	int channel;   /* the back-end's own, owned; -1: none */
+	int channel; /* the back-end's own, owned; -1: none */
 };
 
 /* What a message wants besides. */

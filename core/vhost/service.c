@@ -232,7 +232,7 @@ static void put_in_force(struct service *svc, struct target *t)
 	memcpy(svc->kick, t->kick, sizeof(svc->kick));
 	memcpy(svc->call, t->call, sizeof(svc->call));
 	svc->config_changed = false;
-	svc->changes++;
+	svc->handoffs++;
 	drop(&old, svc->kick, svc->call, &svc->log);
 }
 

@@ -44,7 +44,7 @@ struct service {
 	struct vhost_eventfd call[BOX_QUEUES_MAX];
 	struct vhost_log_area log;
 	bool config_changed; /* and is to be put in force */
-	uint64_t changes;    /* so far */
+	uint64_t handoffs;   /* so far */
 };
 
 /* What it is made from. */

@@ -169,19 +169,10 @@ static int describe(struct station *station, const char *id, struct front_end *f
 {
 	struct vhost *vhost = container_of(station, struct vhost, station);
 	struct unit *u = find_unit(vhost, id);
-	struct broker_status s;
 
 	if (u == NULL)
 		return -ENOENT;
-	broker_status(&u->broker, &s);
-	*fe = (struct front_end){ .connected = s.connected,
-				  .connections = s.connections,
-				  .regions = s.regions,
-				  .memory_bytes = s.bytes,
-				  .rings_started = s.rings,
-				  .memory_changes = s.memory_changes,
-				  .features = s.features,
-				  .protocol_features = s.protocol };
+	broker_status(&u->broker, fe);
 	return 0;
 }
 

@@ -27,6 +27,7 @@
 
 #define CONNECTIONS 3
 #define CHANGES 7
+#define HANDOFFS 9
 
 static char dir[64];
 static struct boxrig rig;
@@ -60,10 +61,12 @@ static int describe(struct station *s, const char *id, struct front_end *f)
 	*f = (struct front_end){
 		.connected = true,
 		.connections = CONNECTIONS,
+		.refused = 1,
 		.regions = 2,
 		.memory_bytes = 3ull << 30,
 		.rings_started = 1,
 		.memory_changes = CHANGES,
+		.handoffs = HANDOFFS,
 		.features = 0x140000000,
 		.protocol_features = 0x8201,
 	};
@@ -133,6 +136,9 @@ static void test_devices(void **state)
 	assert_int_equal(json_integer_value(json_object_get(json_object_get(answer, "front_end"),
 							    "memory_changes")),
 			 CHANGES);
+	assert_int_equal(json_integer_value(
+				 json_object_get(json_object_get(answer, "front_end"), "handoffs")),
+			 HANDOFFS);
 	refuses("GET", "/devices/none", NULL, 404, "none: no device");
 }
 
@@ -145,6 +151,7 @@ static void test_metrics(void **state)
 	assert_non_null(strstr(text, "\nmayfly_front_end_connected{device=\"disk\"} 1\n"));
 	assert_non_null(strstr(text, "\nmayfly_front_end_connected{device=\"rng\"} 0\n"));
 	assert_non_null(strstr(text, "\nmayfly_front_end_connections_total{device=\"disk\"} 3\n"));
+	assert_non_null(strstr(text, "\nmayfly_front_ends_refused_total{device=\"disk\"} 1\n"));
 	assert_non_null(strstr(text, "\nmayfly_memory_changes_total{device=\"disk\"} 7\n"));
 	assert_non_null(strstr(text, "\nmayfly_generation{device=\"rng\"} "));
 	assert_null(strstr(text, "mayfly_epoch"));

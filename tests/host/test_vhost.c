@@ -91,7 +91,7 @@ static void test_leaves_and_returns(void **state)
 static void test_memory_comes_and_goes(void **state)
 {
 	struct vhost_rig *v = vhost_rig_start(&(struct vhost_rig_config){ .queues = 2 });
-	struct broker_status before, after;
+	struct front_end before, after;
 
 	(void)state;
 	vhost_rig_connect(v);
@@ -105,7 +105,7 @@ static void test_memory_comes_and_goes(void **state)
 		assert_int_equal(vhostclient_set_memory(&v->client, &v->mem), 0);
 	}
 	broker_status(&v->broker, &after);
-	assert_true(after.changes >= before.changes + 40);
+	assert_true(after.handoffs >= before.handoffs + 40);
 	vhost_rig_halt(v);
 	vhost_rig_check(v);
 	vhost_rig_stop(v);
@@ -195,7 +195,7 @@ static void test_removed_is_gone(void **state)
 static void test_changes_share_one(void **state)
 {
 	struct vhost_rig *v = vhost_rig_start(&(struct vhost_rig_config){ .queues = 1 });
-	struct broker_status before, after;
+	struct front_end before, after;
 
 	(void)state;
 	v->client.acks = VHOSTCLIENT_ACK_NONE;
@@ -207,8 +207,8 @@ static void test_changes_share_one(void **state)
 	assert_int_equal(vhostclient_sync(&v->client), 0);
 	broker_status(&v->broker, &after);
 	assert_int_equal(after.regions, 9);
-	assert_true(after.changes >= before.changes + 1);
-	assert_true(after.changes <= before.changes + 3); /* as they came; 8 if each were one */
+	assert_true(after.handoffs >= before.handoffs + 1);
+	assert_true(after.handoffs <= before.handoffs + 3); /* as they came; 8 if each were one */
 	vhost_rig_load(v, 7);
 	vhost_rig_run(v, 100);
 	vhost_rig_check(v);

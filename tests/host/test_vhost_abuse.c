@@ -370,7 +370,7 @@ static void test_comes_and_goes(void **state)
 {
 	struct hostile *h = hostile_open();
 	struct counts before, after;
-	struct broker_status status;
+	struct front_end status;
 
 	(void)state;
 	for (uint32_t i = 0; i < 4; i++)

@@ -358,7 +358,7 @@ static void test_what_it_says(void **state)
 static void test_silence_in_the_middle(void **state)
 {
 	struct hostile *h = hostile_open();
-	struct broker_status status;
+	struct front_end status;
 	struct vhostclient_message m;
 	struct vhostclient second;
 	const uint64_t features = 0;
@@ -389,7 +389,7 @@ static void test_silence_in_the_middle(void **state)
 static void test_very_many_messages(void **state)
 {
 	struct hostile *h = hostile_open();
-	struct broker_status before, after;
+	struct front_end before, after;
 
 	(void)state;
 	hostile_greet(h);
@@ -399,7 +399,7 @@ static void test_very_many_messages(void **state)
 		assert_int_equal(vhostclient_set_vring_base(&h->c, i % 2, i & 0xffff), 0);
 	assert_int_equal(vhostclient_sync(&h->c), 0);
 	broker_status(&h->v->broker, &after);
-	assert_int_equal(after.changes, before.changes);
+	assert_int_equal(after.handoffs, before.handoffs);
 	assert_int_equal(hostile_lines(h), 0);
 	hostile_leave(h);
 	hostile_serve_other(h);
