@@ -174,9 +174,10 @@ void supervisor_destroy(struct supervisor *sup)
 	if (sup == NULL)
 		return;
 	CHECK(sup->devices == NULL);
-	coroner_stop(sup->coroner); /* it posts to the loop */
 	loop_stop(sup->loop);
 	pthread_join(sup->thread, NULL);
+	/* Between the two: the loop's thread asks it, and it posts to the loop. */
+	coroner_stop(sup->coroner);
 	loop_destroy(sup->loop);
 	pthread_cond_destroy(&sup->changed);
 	pthread_mutex_destroy(&sup->lock);

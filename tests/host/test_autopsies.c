@@ -14,8 +14,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "core/box/fault.h"
 #include "core/box/autopsy.h"
+#include "core/box/fault.h"
+#include "core/box/internal.h"
 #include "tests/host/scene.h"
 #include "tests/rig/fds.h"
 #include "tests/rig/inject.h"
@@ -54,9 +55,34 @@ static const char *folder(void)
 	return path;
 }
 
+static void nap(void *arg)
+{
+	usleep(*(const useconds_t *)arg);
+}
+
+/* What comes next ends the supervisor, whose loop then has news of the coroner's in hand: both naps are over before
+ * they are heard, and by then the coroner has ended. */
+static void leave_news(void)
+{
+	static useconds_t first = 100000, second = 300000;
+	const struct autopsy a = { .device = "gone", .generation = 1 };
+	struct coroner *coroner = rig.sup->coroner;
+	uint64_t ticket;
+
+	loop_post(rig.sup->loop, nap, &first);
+	usleep(first / 4);
+	loop_post(rig.sup->loop, nap, &second);
+	ticket = coroner_submit(coroner, &a, 0, -1);
+	assert_int_not_equal(ticket, 0);
+	while (!coroner_has_read(coroner, ticket))
+		usleep(100);
+	usleep(first);
+}
+
 static int finish(void **state)
 {
 	(void)state;
+	leave_news();
 	forget(folder());
 	return rmdir(state_dir);
 }
