@@ -238,10 +238,12 @@ static void serve(struct memory *m, struct reserve *r)
 		answer(&question, value);
 		pthread_mutex_lock(&m->lock);
 		done = more && r->has_next;
-		if (done)
+		if (done) {
 			done = judge_next(m, r);
-		else if (more) /* the driver has reset its device */
+		} else if (more) { /* the driver has reset its device, which may be waited for */
 			r->owes = false;
+			pthread_cond_broadcast(&m->changed);
+		}
 	}
 }
 
@@ -419,6 +421,12 @@ static int check_request(const struct memory *m, const struct reserve *r, uint64
 			   IN_MIB(r->spec.block_bytes));
 }
 
+static int say_ending(struct option_error *error)
+{
+	option_fail(error, "the VM is ending");
+	return -ECANCELED;
+}
+
 static int request(struct memory *m, struct reserve *r, uint64_t bytes,
 		   struct memory_change *change, struct option_error *error)
 {
@@ -427,10 +435,8 @@ static int request(struct memory *m, struct reserve *r, uint64_t bytes,
 	pthread_cond_broadcast(&m->changed);
 	while (r->wanted && !m->ending)
 		pthread_cond_wait(&m->changed, &m->lock);
-	if (r->wanted || r->ret == -ECANCELED) {
-		option_fail(error, "the VM is ending");
-		return -ECANCELED;
-	}
+	if (r->wanted || r->ret == -ECANCELED)
+		return say_ending(error);
 	if (r->ret != 0)
 		option_fail(error, "%s: %s%s%s", r->spec.id, r->step.what,
 			    r->step.who[0] != '\0' ? ": " : "", r->step.who);
@@ -448,6 +454,9 @@ int reserve_request(struct memory *m, uint32_t reserve, uint64_t bytes,
 	ret = check_request(m, r, bytes, error);
 	while (ret == 0 && r->taken && !m->ending)
 		pthread_cond_wait(&m->changed, &m->lock);
+	/* What the last asked for may be under way still: nothing is to be put in its place. */
+	if (ret == 0 && m->ending)
+		ret = say_ending(error);
 	if (ret == 0) {
 		r->taken = true;
 		ret = request(m, r, bytes, change, error);

@@ -7,7 +7,9 @@
 #define MAYFLY_TESTS_UNIT_MEMORY_WORLD_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -75,10 +77,48 @@ static int fake_set_memory(struct vm *vm, const struct box_memory *epoch)
 	return ret;
 }
 
+/* Where somebody is to be held until the test lets go of it: once, when it is shut. */
+struct gate {
+	sem_t shut, reached, open;
+};
+static struct gate prepare_gate, pages_gate; /* all 0: as sem_init() makes them */
+
+static inline void gate_shut(struct gate *gate)
+{
+	sem_post(&gate->shut);
+}
+
+static inline void gate_await(struct gate *gate)
+{
+	while (sem_wait(&gate->reached) != 0)
+		;
+}
+
+static inline void gate_open(struct gate *gate)
+{
+	sem_post(&gate->open);
+}
+
+static void gate_pass(struct gate *gate)
+{
+	if (sem_trywait(&gate->shut) != 0)
+		return;
+	sem_post(&gate->reached);
+	while (sem_wait(&gate->open) != 0)
+		;
+}
+
+static int gated_fallocate(int fd, int mode, off_t offset, off_t bytes)
+{
+	gate_pass(&pages_gate);
+	return fallocate(fd, mode, offset, bytes);
+}
+
 static int fake_prepare(struct supervisor *sup, const struct box_memory *next, uint32_t timeout_ms,
 			char *who)
 {
 	(void)sup, (void)timeout_ms;
+	gate_pass(&prepare_gate);
 	map_before = map_of_boxes;
 	map_of_boxes = next->map.epoch;
 	snprintf(who, DEVICE_ID_MAX + 1, "disk0");
@@ -104,9 +144,16 @@ static struct {
 	uint32_t value, number;
 } answered;
 
+static void (*on_answer)(void); /* once */
+
 static int fake_answer(struct device *dev, const struct device_question *question, uint32_t value)
 {
+	void (*const once)(void) = on_answer;
+
 	(void)dev;
+	on_answer = NULL;
+	if (once != NULL)
+		once();
 	pthread_mutex_lock(&lock);
 	if (question->number > answered.number) {
 		answered.value = value;
@@ -121,9 +168,11 @@ static int fake_answer(struct device *dev, const struct device_question *questio
 #define supervisor_abandon_memory fake_abandon
 #define supervisor_move_memory fake_move
 #define device_answer_question fake_answer
+#define fallocate gated_fallocate
 #include "hotplug/memory.c"
 #include "hotplug/memory_change.c"
 #include "hotplug/reserve.c"
+#undef fallocate
 
 static void assert_said(const char *want)
 {

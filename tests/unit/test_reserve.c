@@ -372,6 +372,74 @@ static void test_ends(void **state)
 	pthread_join(thread, NULL);
 }
 
+static void *want_slot(void *arg)
+{
+	struct option_error why;
+	struct memory_change made;
+
+	*(int *)arg = reserve_request(memory, 0, SLOT, &made, &why);
+	return NULL;
+}
+
+/* Who asks when it ends is told so, though what another had asked for is under way still. */
+static void test_ends_with_two(void **state)
+{
+	pthread_t thread;
+	int first = 0;
+
+	(void)state;
+	gate_shut(&prepare_gate);
+	assert_int_equal(pthread_create(&thread, NULL, want_slot, &first), 0);
+	gate_await(&prepare_gate);
+	memory_end(memory);
+	pthread_join(thread, NULL);
+	assert_int_equal(first, -ECANCELED);
+	assert_int_equal(want(3 * SLOT), -ECANCELED);
+	assert_string_equal(error.text, "the VM is ending");
+	gate_open(&prepare_gate);
+}
+
+static sem_t reset_over;
+
+static void *resets(void *arg)
+{
+	(void)arg;
+	reserve_machine_reset(memory, 0);
+	sem_post(&reset_over);
+	return NULL;
+}
+
+/* As the supervisor does it: the device is reset first, then the machine, which waits for what is owed. */
+static void reset_meanwhile(void)
+{
+	pthread_t thread;
+
+	reserve_forget(memory, 0);
+	assert_int_equal(pthread_create(&thread, NULL, resets, NULL), 0);
+	pthread_detach(thread);
+	usleep(50000); /* it waits by then */
+}
+
+/* A machine reset between an answer and the repeated question that is owed the same does not wait for ever. */
+static void test_reset_while_owed(void **state)
+{
+	struct timespec at;
+
+	(void)state;
+	sem_init(&reset_over, 0, 0);
+	assert_int_equal(want(SLOT), 0);
+	assert_int_equal(ask_mem(MEM_PLUG, 0, 4), MEM_ACK);
+	gate_shut(&pages_gate);
+	put(next_at, MEM_UNPLUG, 0, 4);
+	gate_await(&pages_gate);
+	put(next_at++, MEM_UNPLUG, 0, 4); /* a successor's */
+	on_answer = reset_meanwhile;
+	gate_open(&pages_gate);
+	clock_gettime(CLOCK_REALTIME, &at);
+	at.tv_sec += 20;
+	assert_int_equal(sem_timedwait(&reset_over, &at), 0);
+}
+
 #define RESERVE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -389,6 +457,8 @@ int main(void)
 		RESERVE_TEST(test_bad_input),
 		RESERVE_TEST(test_ration),
 		RESERVE_TEST(test_ends),
+		RESERVE_TEST(test_ends_with_two),
+		RESERVE_TEST(test_reset_while_owed),
 	};
 
 	return cmocka_run_group_tests_name("reserve", tests, NULL, NULL);
