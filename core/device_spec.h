@@ -18,7 +18,7 @@
 void device_spec_begin(const struct run_options *options, const char *id, enum dev_kind kind,
 		       uint32_t queues, struct device_spec *spec);
 
-/* A whole spec of a disk.  Opens and locks its image (lock_ms: core/image.h), which is the caller's to close and must outlive the
+/* A whole spec of a disk.  Opens its image and locks it as lock_ms says (core/image.h), which is the caller's to close and must outlive the
  * device.  0, or what image_open() says, with its line in error; image->fd is -1 then.  Blocks as that. */
 int device_spec_disk(const struct run_options *options, const struct run_disk *disk,
 		     uint32_t lock_ms, struct image *image, struct device_spec *spec,

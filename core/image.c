@@ -4,7 +4,8 @@
  * image.  It belongs to what open() made, not to this process: every descriptor that was sent to
  * the spawner and on to a box is another name for the same description.  So the lock outlives a VMM
  * that was killed exactly as long as one of its boxes could still write, and whoever gets it next
- * knows that nobody else can.  (A lock of the process, F_SETLK or one by flock() on a descriptor of
+ * knows that nobody else can.  (But for a vhost-user device that its guest has migrated away from, which
+ * has let go of it and has the image open still: core/vhost/service.h.  A lock of the process, F_SETLK or one by flock() on a descriptor of
  * its own, would say nothing about the boxes.)
  *
  * The lock is advisory, as all are, and of the inode: two device nodes of one disk, or a file
@@ -232,7 +233,7 @@ int image_open(struct image *image, const struct image_config *config, char why[
 		ret = find_type(image, config, why);
 	if (ret == 0)
 		ret = lock_it(image, config, why);
-	/* Only now: nobody who keeps to the lock resizes it any more. */
+	/* Only now: while it is locked nobody who keeps to the lock resizes it. */
 	if (ret == 0 && fstat(image->fd, &st) != 0)
 		ret = fail_open(config, errno, why);
 	if (ret == 0)

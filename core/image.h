@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A disk image or block device, opened once by the VMM and handed to the boxes of its device: raw,
- * never probed for a format, locked against other VMMs.
+ * never probed for a format, locked against other VMMs, from the start or (IMAGE_LOCK_LATER) at times.
  */
 #ifndef MAYFLY_CORE_IMAGE_H
 #define MAYFLY_CORE_IMAGE_H
@@ -32,7 +32,7 @@ struct image_config {
 #define IMAGE_LOCK_LATER UINT32_MAX /* lock_ms: not locked; the size is what it is just now */
 
 /*
- * Opens and locks it.  0, or -errno and in `why` one line that names the path and what to do:
+ * Opens and, as lock_ms says, locks it.  0, or -errno and in `why` one line that names the path and what to do:
  *   -ENOENT, -EACCES, ..  as open(2) has it
  *   -EINVAL  neither a regular file nor a block device; a size that is 0 or no multiple of 512;
  *            with direct: no direct I/O there, or a size or alignment that does not suit it
@@ -52,7 +52,7 @@ int image_lock(const struct image *image);
  * -errno: it is locked still. */
 int image_unlock(const struct image *image);
 
-/* May be called twice.  The lock stays until the last box that has the descriptor is gone. */
+/* May be called twice.  The lock, if there is one, stays until the last box that has the descriptor is gone. */
 void image_close(struct image *image);
 
 #endif

@@ -45,12 +45,12 @@ struct station_device {
 struct front_end {
 	bool connected;
 	uint64_t connections;  /* so far, the one that there is included */
-	uint64_t refused;      /* others, while one was there; so far */
+	uint64_t refused;      /* while one was there, or something of the last; so far */
 	uint32_t regions;      /* of its guest's memory, .. */
 	uint64_t memory_bytes; /* .. which are so large in all; 0: none are shared now */
 	uint32_t rings_started;
 	uint64_t memory_changes; /* of the table of regions that were asked for, so far, .. */
-	uint64_t handoffs;       /* .. and what came of these and of changes of rings */
+	uint64_t handoffs;       /* .. and what came of these, of changes of rings and of PATCH */
 	uint64_t features;       /* virtio's, as agreed on; 0: not yet */
 	uint64_t protocol_features;
 };

@@ -207,7 +207,7 @@ static void hotplug(const struct metrics *m, struct memory *memory)
 	X("mayfly_front_end_connections_total", "counter", connections,                            \
 	  "Connections of front-ends.")                                                            \
 	X("mayfly_front_ends_refused_total", "counter", refused,                                   \
-	  "Front-ends that came while another was there.")                                         \
+	  "Front-ends that came while another, or something of it, was there.")                    \
 	X("mayfly_memory_changes_total", "counter", memory_changes,                                \
 	  "Changes of the guest memory that a front-end shares.")
 

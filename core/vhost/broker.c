@@ -90,20 +90,35 @@ static int acknowledge(struct broker *b, const struct vhost_user_header *header,
 	return session_send(&b->session, &out, -1);
 }
 
+/* Without the new table of memory, if that can be told to somebody. */
+static int settle_without(struct broker *b, int error, const char **why)
+{
+	const char *reason = *why;
+	int ret;
+
+	if (b->owed_count == 0)
+		return error;
+	frontend_undo(&b->fe, &b->before);
+	ret = settle(b, why);
+	if (ret == 0 && broker_may_log(b))
+		log_warn("%s: vhost-user: its memory stays as it was: %s: %s", b->id, reason,
+			 strerror(-error));
+	return ret;
+}
+
 /* Everything that came so far; who waits for it is answered.  0, or -errno with *why: the connection is at its
  * end. */
 static int flush(struct broker *b, const char **why)
 {
-	int ret = b->unsettled ? settle(b, why) : 0;
-	const bool well = ret == 0;
+	/* Whose image another serves is not helped by less memory. */
+	int ret = b->unsettled ? service_claim(&b->svc, &b->fe, why) : 0;
+	bool well = true;
 
-	if (!well && b->saved) {
-		if (broker_may_log(b))
-			log_warn("%s: vhost-user: its memory stays as it was: %s: %s", b->id, *why,
-				 strerror(-ret));
-		frontend_undo(&b->fe, &b->before);
-		/* Nobody waits for an answer: it cannot be told. */
-		ret = b->owed_count != 0 ? settle(b, why) : ret;
+	if (ret == 0 && b->unsettled) {
+		ret = settle(b, why);
+		well = ret == 0;
+		if (!well && b->saved)
+			ret = settle_without(b, ret, why);
 	}
 	if (b->saved)
 		frontend_forget(&b->before);
@@ -201,7 +216,8 @@ static int handle(struct broker *b, struct vhost_message *m, const char **why)
 	struct frontend_result r;
 	int ret = message_check(m, b->fe.protocol, why);
 
-	log_debug("%s: vhost-user: %s", b->id, message_name(m->header.request));
+	b->last = m->header.request;
+	log_debug("%s: vhost-user: %s", b->id, message_name(b->last));
 	if (ret != 0)
 		return ret == -EOPNOTSUPP ? refuse(b, m, ret, why) : ret;
 	ret = before_taking(b, m->header.request, why);
@@ -220,9 +236,15 @@ static int handle(struct broker *b, struct vhost_message *m, const char **why)
 
 /* ---- a front-end's end ---- */
 
+static bool is_ending(const struct broker *b)
+{
+	return __atomic_load_n(&b->ending, __ATOMIC_ACQUIRE);
+}
+
 static void begin_session(struct broker *b, int fd)
 {
 	session_open(&b->session, fd);
+	b->last = 0;
 	count(b, &b->status.connections);
 	publish(b);
 	log_info("%s: vhost-user: a front-end has come", b->id);
@@ -234,7 +256,8 @@ static void release(struct broker *b)
 	const char *why = "";
 	const int ret = service_settle(&b->svc, NULL, &why);
 
-	if (ret != 0 && !b->orphaned)
+	/* When all ends the processes do, too, and it was told why they had to wait. */
+	if (ret != 0 && !b->orphaned && !is_ending(b))
 		log_error("%s: vhost-user: its front-end is gone, but it is not at rest: %s: %s",
 			  b->id, why, strerror(-ret));
 	b->orphaned = ret != 0;
@@ -242,13 +265,16 @@ static void release(struct broker *b)
 
 static void end_session(struct broker *b, int error, const char *why)
 {
+	/* What is wrong may be found when all that came was read. */
+	const uint32_t request = b->session.in.header.request;
+
 	if (b->session.fd < 0)
 		return;
 	if (error == -EPIPE)
 		log_info("%s: vhost-user: the front-end has gone", b->id);
 	else if (error != 0 && broker_may_log(b))
 		log_warn("%s: vhost-user: the connection is closed: %s: %s", b->id,
-			 message_name(b->session.in.header.request), why);
+			 message_name(request != 0 ? request : b->last), why);
 	transfer_end(b);
 	b->owed_count = 0;
 	b->unsettled = false;
@@ -364,11 +390,6 @@ static void tell_errors(struct broker *b)
 		tell_error(b->fe.rings[i].err.fd);
 }
 
-static bool is_ending(const struct broker *b)
-{
-	return __atomic_load_n(&b->ending, __ATOMIC_ACQUIRE);
-}
-
 static void turn(struct broker *b)
 {
 	struct pollfd polls[] = { { .fd = b->wake, .events = POLLIN },
@@ -416,6 +437,7 @@ int broker_create(struct broker *b, const struct service_spec *spec, int listene
 	pthread_mutex_init(&b->lock, NULL);
 	cond_init(&b->done);
 	session_init(&b->session);
+	service_init(&b->svc, b->id);
 	frontend_init(&b->fe, &b->offer);
 	b->wake = with.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ret = b->wake < 0 ? -errno : describe(b, &spec->device->config, spec->device->queues);

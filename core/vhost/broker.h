@@ -44,6 +44,7 @@ struct broker {
 	struct vhost_offer offer;
 	struct frontend fe;
 	struct session session;
+	uint32_t last; /* request that was acted on */
 	struct vhost_user_header owed[BROKER_OWED_MAX];
 	uint32_t owed_count;
 	bool saved; /* the table before the messages that are not in force yet is in .. */

@@ -9,6 +9,7 @@
 
 #include "core/box/epoch.h"
 #include "core/cc.h"
+#include "core/log.h"
 #include "core/vhost/marks.h"
 
 #define STANDBY_MS 10000
@@ -17,22 +18,17 @@
 
 /* ---- what is wanted ---- */
 
-/* All that a change takes and gives back. */
-struct target {
-	struct device_shape shape;
-	struct vhost_regions regions;
-	struct vhost_eventfd
-		kick[BOX_QUEUES_MAX]; /* a descriptor of its own where the serial is new */
-	struct vhost_eventfd call[BOX_QUEUES_MAX];
-	struct vhost_log_area log;
-	bool memory; /* it differs from what is in force .. */
-	bool rings;  /* .. likewise */
-};
-
 static int fail(int ret, const char **why, const char *text)
 {
 	*why = text;
 	return ret;
+}
+
+static void target_init(struct service_target *t)
+{
+	*t = (struct service_target){ .log = { .fd = -1 } };
+	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++)
+		t->kick[i].fd = t->call[i].fd = -1;
 }
 
 /* The descriptor that is in force, or a copy of the front-end's, which it may take back at any time. */
@@ -52,7 +48,7 @@ static int want_eventfd(const struct vhost_eventfd *wanted, const struct vhost_e
 }
 
 static int want_ring(const struct service *svc, const struct frontend *fe, uint32_t i,
-		     struct target *t, const char **why)
+		     struct service_target *t, const char **why)
 {
 	const struct vhost_ring *ring = &fe->rings[i];
 	int ret = frontend_place(fe, i, &t->shape.queues[i]);
@@ -65,7 +61,7 @@ static int want_ring(const struct service *svc, const struct frontend *fe, uint3
 	return ret == 0 ? 0 : fail(ret, why, "no descriptor is left");
 }
 
-static int want_log(const struct service *svc, const struct frontend *fe, struct target *t,
+static int want_log(const struct service *svc, const struct frontend *fe, struct service_target *t,
 		    const char **why)
 {
 	if (!frontend_logs(fe))
@@ -88,7 +84,7 @@ static bool serves_any(const struct service *svc, const struct frontend *fe)
 }
 
 /* Nobody served has no memory either. */
-static int want(const struct service *svc, const struct frontend *fe, struct target *t,
+static int want(const struct service *svc, const struct frontend *fe, struct service_target *t,
 		const char **why)
 {
 	int ret = 0;
@@ -96,9 +92,6 @@ static int want(const struct service *svc, const struct frontend *fe, struct tar
 	t->shape = svc->shape; /* the configuration is the operator's */
 	t->shape.features = 0;
 	memset(t->shape.queues, 0, sizeof(t->shape.queues));
-	t->log.fd = -1;
-	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++)
-		t->kick[i].fd = t->call[i].fd = -1;
 	if (!serves_any(svc, fe))
 		return 0;
 	t->shape.features = frontend_features(fe);
@@ -111,7 +104,7 @@ static int want(const struct service *svc, const struct frontend *fe, struct tar
 }
 
 /* Descriptors of the shape, once it is known which are whose. */
-static void wire(const struct service *svc, struct target *t)
+static void wire(const struct service *svc, struct service_target *t)
 {
 	for (uint32_t i = 0; i < svc->queues; i++) {
 		struct device_wiring *w = &t->shape.wiring;
@@ -121,7 +114,7 @@ static void wire(const struct service *svc, struct target *t)
 	}
 }
 
-static void compare(const struct service *svc, struct target *t)
+static void compare(const struct service *svc, struct service_target *t)
 {
 	t->memory = !regions_equal(&t->regions, &svc->regions) ||
 		    t->log.serial != svc->log.serial || (t->log.fd < 0) != (svc->log.fd < 0);
@@ -138,7 +131,7 @@ static void close_new(const struct vhost_eventfd *held, struct vhost_eventfd *ot
 }
 
 /* What of one is not of the other goes. */
-static void drop(struct target *gone, const struct vhost_eventfd *kick,
+static void drop(struct service_target *gone, const struct vhost_eventfd *kick,
 		 const struct vhost_eventfd *call, const struct vhost_log_area *log)
 {
 	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++) {
@@ -152,7 +145,7 @@ static void drop(struct target *gone, const struct vhost_eventfd *kick,
 
 /* ---- the change ---- */
 
-static void memory_of(const struct target *t, uint32_t epoch, struct box_memory *memory)
+static void memory_of(const struct service_target *t, uint32_t epoch, struct box_memory *memory)
 {
 	regions_memory(&t->regions, epoch, memory);
 	if (t->log.fd < 0)
@@ -179,8 +172,14 @@ static int move(struct service *svc, enum epoch_until until)
 	return ret == -ETIMEDOUT ? -ECANCELED : ret;
 }
 
+static int cut_short(struct service *svc, const char **why)
+{
+	svc->cut = true;
+	return fail(-ECANCELED, why, "the device is about to end");
+}
+
 /* Nobody has the old memory when this is over, if some of it is not in the new. */
-static int carry_out(struct service *svc, const struct target *t, const char **why)
+static int carry_out(struct service *svc, const struct service_target *t, const char **why)
 {
 	const bool shrinks = !regions_within(&svc->regions, &t->regions) ||
 			     (svc->log.fd >= 0 && svc->log.serial != t->log.serial);
@@ -196,7 +195,8 @@ static int carry_out(struct service *svc, const struct target *t, const char **w
 	if (ret != 0) {
 		/* A recovery in between may have begun to serve from it: until nobody can it counts. */
 		supervisor_abandon_memory(svc->sup);
-		move(svc, EPOCH_GONE);
+		if (move(svc, EPOCH_GONE) != 0)
+			return cut_short(svc, why);
 		return fail(ret, why,
 			    ret == -ETIMEDOUT ? "no process for it was ready in time"
 					      : "no process for it can be made");
@@ -204,11 +204,11 @@ static int carry_out(struct service *svc, const struct target *t, const char **w
 	ret = move(svc, EPOCH_MOVED);
 	if (ret == 0 && shrinks)
 		ret = move(svc, EPOCH_GONE);
-	return ret == 0 ? 0 : fail(ret, why, "the device is about to end");
+	return ret == 0 ? 0 : cut_short(svc, why);
 }
 
 /* Of rings that were served and are not, or elsewhere. */
-static void mark_stopped(const struct service *svc, const struct target *t)
+static void mark_stopped(const struct service *svc, const struct service_target *t)
 {
 	for (uint32_t i = 0; svc->log.fd >= 0 && i < svc->queues; i++) {
 		const struct ctl_queue *was = &svc->shape.queues[i];
@@ -219,9 +219,9 @@ static void mark_stopped(const struct service *svc, const struct target *t)
 }
 
 /* What is in force goes, what was wanted is in force. */
-static void put_in_force(struct service *svc, struct target *t)
+static void put_in_force(struct service *svc, struct service_target *t)
 {
-	struct target old = { .regions = svc->regions, .log = svc->log };
+	struct service_target old = { .regions = svc->regions, .log = svc->log };
 
 	mark_stopped(svc, t);
 	memcpy(old.kick, svc->kick, sizeof(old.kick));
@@ -245,46 +245,52 @@ static int begin(struct service *svc)
 }
 
 /* One that was given up, or whose driver broke a rule, begins anew once its driver has let go of it. */
-static void revive(struct service *svc)
+static int revive(struct service *svc, const char **why)
 {
 	device_reset(svc->dev);
 	while (device_wait_idle(svc->dev, LOOK_MS) != 0) {
 		if (is_stopping(svc))
-			return;
+			return cut_short(svc, why);
 	}
 	CHECK(begin(svc) == 0);
+	return 0;
 }
 
-/* Before anybody can serve it. */
-static int hold_image(const struct service *svc, const char **why)
+int service_claim(const struct service *svc, const struct frontend *fe, const char **why)
 {
-	const int ret = svc->image.fd >= 0 ? image_lock(&svc->image) : 0;
+	const int ret = svc->image.fd >= 0 && serves_any(svc, fe) ? image_lock(&svc->image) : 0;
 
 	if (ret == -EBUSY)
 		return fail(ret, why, "its image is locked: another VMM or back-end uses it");
 	return ret == 0 ? 0 : fail(ret, why, "its image cannot be locked");
 }
 
-/* Once nobody serves it: whoever did is dead (carry_out()). */
-static int release_image(const struct service *svc, const char **why)
+/* For the guest to go on elsewhere: whoever served it here is dead (carry_out()). */
+static void release_image(const struct service *svc)
 {
 	const int ret = svc->image.fd >= 0 ? image_unlock(&svc->image) : 0;
 
-	return ret == 0 ? 0 : fail(ret, why, "its image cannot be unlocked");
+	if (ret != 0)
+		log_warn("%s: vhost-user: its image stays locked, though its guest migrates: %s",
+			 svc->id, strerror(-ret));
 }
 
 static int change(struct service *svc, const struct frontend *fe, const char **why)
 {
-	struct target t = { .memory = false };
-	int ret = want(svc, fe, &t, why);
+	struct service_target t;
+	int ret;
 
+	target_init(&t);
+	ret = want(svc, fe, &t, why);
 	if (ret == 0) {
 		wire(svc, &t);
 		compare(svc, &t);
 		if (t.memory || t.rings)
 			ret = carry_out(svc, &t, why);
 	}
-	if (ret == 0 && (t.memory || t.rings))
+	if (svc->cut)
+		svc->left = t;
+	else if (ret == 0 && (t.memory || t.rings))
 		put_in_force(svc, &t);
 	else
 		drop(&t, svc->kick, svc->call, &svc->log);
@@ -293,16 +299,16 @@ static int change(struct service *svc, const struct frontend *fe, const char **w
 
 int service_settle(struct service *svc, const struct frontend *fe, const char **why)
 {
-	const bool serves = serves_any(svc, fe);
-	int ret = 0;
+	const bool serves = serves_any(svc, fe), logs = svc->log.fd >= 0;
+	int ret = svc->cut ? cut_short(svc, why) : 0;
 
-	if (serves)
-		ret = hold_image(svc, why);
-	else if (__atomic_load_n(&svc->broken, __ATOMIC_RELAXED))
-		revive(svc);
+	if (ret == 0 && !serves && __atomic_load_n(&svc->broken, __ATOMIC_RELAXED))
+		ret = revive(svc, why);
 	if (ret == 0)
 		ret = change(svc, fe, why);
-	return ret == 0 && !serves ? release_image(svc, why) : ret;
+	if (ret == 0 && !serves && logs)
+		release_image(svc);
+	return ret;
 }
 
 int service_configure(struct service *svc, const struct frontend *fe, uint64_t fsize,
@@ -341,8 +347,6 @@ bool service_has_broken(struct service *svc)
 
 static int make_idle(struct service *svc)
 {
-	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++)
-		svc->idle_kick[i] = svc->idle_call[i] = svc->kick[i].fd = svc->call[i].fd = -1;
 	for (uint32_t i = 0; i < svc->queues; i++) {
 		svc->idle_kick[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		svc->idle_call[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -370,15 +374,21 @@ static int make_device(struct service *svc, struct device_spec *spec)
 	return ret == 0 ? begin(svc) : ret;
 }
 
+void service_init(struct service *svc, const char *id)
+{
+	*svc = (struct service){ .id = id, .image = { .fd = -1 }, .log = { .fd = -1 } };
+	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++)
+		svc->idle_kick[i] = svc->idle_call[i] = svc->kick[i].fd = svc->call[i].fd = -1;
+	target_init(&svc->left);
+}
+
 int service_create(struct service *svc, const struct service_spec *spec, char *why, size_t room)
 {
 	int ret;
 
-	*svc = (struct service){ .sup = spec->sup,
-				 .queues = spec->device->queues,
-				 .wake = spec->wake,
-				 .image = { .fd = -1 },
-				 .log = { .fd = -1 } };
+	svc->sup = spec->sup;
+	svc->queues = spec->device->queues;
+	svc->wake = spec->wake;
 	if (spec->image != NULL)
 		svc->image = *spec->image;
 	ret = make_idle(svc);
@@ -404,6 +414,7 @@ void service_destroy(struct service *svc)
 	supervisor_destroy(svc->sup);
 	svc->dev = NULL;
 	svc->sup = NULL;
+	drop(&svc->left, svc->kick, svc->call, &svc->log);
 	regions_clear(&svc->regions);
 	cc_close(&svc->log.fd);
 	for (uint32_t i = 0; i < BOX_QUEUES_MAX; i++) {

@@ -7,8 +7,9 @@
  * epoch by the transaction of core/box/epoch.h.  So a stop drains: the old generation ends the request that it
  * is in and publishes it, and where it stands is what its ring says.
  *
- * Its image is locked while a ring is served and not otherwise: of a guest that migrates both sides have a
- * back-end, and whichever the guest is at has the lock.
+ * Its image is locked, but after a migration: of a guest that migrates both sides have a back-end, and whichever the
+ * guest is at has the lock.  That it was one is seen by the log: rings that all stop while writes are logged go on
+ * elsewhere, or here, when the lock is taken again.
  *
  * All functions are called by one thread, the device's own, but where they say otherwise.  Those that change the
  * device wait until it has changed; service_stop() ends such a wait.
@@ -23,7 +24,20 @@
 #include "core/image.h"
 #include "core/vhost/frontend.h"
 
+/* All that a change takes and gives back. */
+struct service_target {
+	struct device_shape shape;
+	struct vhost_regions regions;
+	struct vhost_eventfd
+		kick[BOX_QUEUES_MAX]; /* a descriptor of its own where the serial is new */
+	struct vhost_eventfd call[BOX_QUEUES_MAX];
+	struct vhost_log_area log;
+	bool memory; /* it differs from what is in force .. */
+	bool rings;  /* .. likewise */
+};
+
 struct service {
+	const char *id; /* borrowed */
 	struct supervisor
 		*sup; /* of this device alone: front-ends have nothing to do with each other */
 	struct device *dev;
@@ -43,6 +57,10 @@ struct service {
 	struct vhost_eventfd kick[BOX_QUEUES_MAX]; /* owned */
 	struct vhost_eventfd call[BOX_QUEUES_MAX];
 	struct vhost_log_area log;
+	/* A change that service_stop() cut short, which the supervisor may be carrying out still: nothing of it goes
+	 * before the supervisor, and no other change comes. */
+	bool cut;
+	struct service_target left;
 	bool config_changed; /* and is to be put in force */
 	uint64_t handoffs;   /* so far */
 };
@@ -55,7 +73,9 @@ struct service_spec {
 	int wake;                   /* an eventfd, borrowed: see service_has_broken() */
 };
 
-/* Makes the device, which serves nothing.  0, or -errno with one line in why, which names it; then nothing stays,
+/* Nothing yet: service_destroy() has nothing to do. */
+void service_init(struct service *svc, const char *id);
+/* After that.  Makes the device, which serves nothing.  0, or -errno with one line in why, which names it; then nothing stays,
  * the supervisor neither. */
 int service_create(struct service *svc, const struct service_spec *spec, char *why, size_t room);
 void service_destroy(struct service *svc);
@@ -65,8 +85,12 @@ bool service_has_broken(struct service *svc);
 /* Any thread: whoever waits in a change need not any more. */
 void service_stop(struct service *svc);
 
+/* The image, if rings are to be served: before service_settle().  0, or -errno with *why (static text): -EBUSY: another
+ * VMM or back-end has it. */
+int service_claim(const struct service *svc, const struct frontend *fe, const char **why);
 /* The device as the front-end wants it; NULL: as nobody wants it.  What it wants already is nothing to do.  0, or
- * -errno with *why (static text): nothing was changed. */
+ * -errno with *why (static text): nothing was changed; -ECANCELED: service_stop() was called, and what is in force is
+ * not known. */
 int service_settle(struct service *svc, const struct frontend *fe, const char **why);
 
 /* Its image has become larger or smaller: as service_settle() with that. */

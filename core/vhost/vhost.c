@@ -93,24 +93,23 @@ static int unit_listen(struct vhost *vhost, struct unit *u, const struct run_opt
 	return 0;
 }
 
-/* What is behind it: an image that nobody serves, so that one that is given to two back-ends is noticed here. */
+/* What is behind it: an image that nobody uses; if guests migrate to here, then from when they have come. */
 static int unit_open(struct vhost *vhost, struct unit *u, const struct run_options *o,
 		     struct device_spec *spec, struct option_error *error)
 {
 	const uint32_t lock_ms = vhost->incoming ? IMAGE_LOCK_LATER : LOCK_MS;
+	int ret;
 
-	return u->disk != NULL ? device_spec_disk(o, u->disk, lock_ms, &u->image, spec, error)
-			       : device_spec_rng(o, &u->source, spec, error);
-}
-
-/* Until its front-end has rings (core/vhost/service.h). */
-static int unit_release(const struct unit *u, struct option_error *error)
-{
-	const int ret = u->disk != NULL ? image_unlock(&u->image) : 0;
-
-	return ret == 0 ? 0
-			: option_fail(error, "%s: cannot be unlocked: %s", u->disk->path,
-				      strerror(-ret));
+	if (u->disk == NULL)
+		return device_spec_rng(o, &u->source, spec, error);
+	ret = device_spec_disk(o, u->disk, lock_ms, &u->image, spec, error);
+	if (ret == -EBUSY)
+		option_fail(
+			error,
+			"%.100s is locked: another VMM or back-end uses it: end that, or give --incoming if its guest "
+			"migrates to here",
+			u->disk->path);
+	return ret;
 }
 
 static int unit_serve(struct vhost *vhost, struct unit *u, const struct process_site *site,
@@ -133,9 +132,6 @@ static int unit_serve(struct vhost *vhost, struct unit *u, const struct process_
 	if (ret != 0)
 		return ret;
 	u->served = true;
-	ret = unit_release(u, error);
-	if (ret != 0)
-		return ret;
 	pthread_mutex_lock(&vhost->station.lock);
 	station_add(&vhost->station, u->id, device.kind, u->broker.svc.dev);
 	pthread_mutex_unlock(&vhost->station.lock);

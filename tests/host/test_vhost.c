@@ -6,6 +6,29 @@
 #include "tests/host/vhost.h"
 #include "tests/rig/mirror.h"
 
+/* A back-end that ends does not wait for a change that takes too long; the supervisor, which goes on with it, is left
+ * what it needs: memory and eventfds of a front-end that is gone. */
+static void test_cut_short(void **state)
+{
+	struct vhost_rig *v = vhost_rig_start(&(struct vhost_rig_config){ .queues = 1 });
+	struct device_status before, after;
+	const uint64_t by = now_ns() + VHOST_WAIT_NS;
+
+	(void)state;
+	device_status(v->broker.svc.dev, &before);
+	assert_true(before.pid > 1);
+	assert_int_equal(kill(before.pid, SIGSTOP), 0); /* it does not park, and has to be killed */
+	service_stop(&v->broker.svc);
+	assert_int_equal(vhostclient_connect(&v->client, v->path, VHOST_WAIT_NS), 0);
+	assert_int_equal(vhostclient_start(&v->client, &v->mem, v->rings, 1), -ECONNRESET);
+	do {
+		usleep(10000);
+		device_status(v->broker.svc.dev, &after);
+	} while (after.generation == before.generation && now_ns() < by);
+	assert_true(after.generation > before.generation);
+	vhost_rig_stop(v);
+}
+
 static void test_serves(void **state)
 {
 	struct vhost_rig *v = vhost_rig_start(&(struct vhost_rig_config){ .queues = 2 });
@@ -408,6 +431,7 @@ static void test_state(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_cut_short),
 		cmocka_unit_test(test_serves),
 		cmocka_unit_test(test_stops_and_goes_on),
 		cmocka_unit_test(test_begins_anew),

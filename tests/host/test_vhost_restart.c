@@ -36,7 +36,7 @@
 #define QUICK 10
 
 static char dir[64], words[512], socket_path[96];
-static int err = -1;
+static int err = -1, log_fd = -1;
 static pid_t pid;
 static struct guestmem mem;
 static struct ringdrv_queue rings[2];
@@ -137,15 +137,27 @@ static void test_image_is_waited_for(void **state)
 	check();
 }
 
-/* With requests outstanding. */
+/* With requests outstanding.  That its writes are logged is what tells a migration from any other stop. */
 static void move(struct vhostclient *from, struct vhostclient *to)
 {
 	uint32_t bases[2];
 
 	run(50);
+	assert_int_equal(vhostclient_set_log_base(from, MEMORY_BYTES / VHOST_USER_LOG_PAGE / 8, 0,
+						  log_fd),
+			 0);
+	assert_int_equal(vhostclient_set_features(from, from->features | 1ull << VHOST_F_LOG_ALL),
+			 0);
 	assert_int_equal(vhostclient_stop(from, bases), 0);
 	vhostclient_set_bases(to, bases, 2);
 	assert_int_equal(vhostclient_start(to, &mem, rings, 2), 0);
+}
+
+static void is_refused(struct vhostclient *c, const char *path)
+{
+	assert_int_equal(vhostclient_connect(c, path, WAIT_NS), 0);
+	assert_int_equal(vhostclient_start(c, &mem, rings, 2), -ECONNRESET);
+	vhostclient_drop(c);
 }
 
 /* A guest that migrates has a back-end on both sides, which take turns at the image; no third one gets it. */
@@ -165,27 +177,34 @@ static void test_moves(void **state)
 		 target_socket, dir, dir, target_sock);
 	assert_int_equal(mayfly_call(target_words, &third), 0);
 	assert_int_equal(third.status, 1);
-	assert_non_null(strstr(third.err, "disk.img is locked: another VMM uses it"));
+	assert_non_null(
+		strstr(third.err,
+		       "disk.img is locked: another VMM or back-end uses it: end that, or give"));
 	strcat(target_words, " --incoming");
 	assert_int_equal(mayfly_start(target_words, target_sock, err, &target_pid), 0);
 	vhostclient_init(&target);
-	assert_int_equal(vhostclient_connect(&target, target_socket, WAIT_NS), 0);
-	/* Not while the other side has it .. */
+	target.wanted_protocol |= VHOST_USER_PROTOCOL_BIT(LOG_SHMFD);
+	log_fd = memfd_create("log", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(log_fd, MEMORY_BYTES / VHOST_USER_LOG_PAGE / 8), 0);
+	/* Not while the other side serves, nor when that has only stopped, as in a reboot .. */
 	run(100);
-	assert_int_equal(vhostclient_start(&target, &mem, rings, 2), -ECONNRESET);
-	vhostclient_drop(&target);
+	is_refused(&target, target_socket);
+	assert_int_equal(vhostclient_stop(&client, NULL), 0);
+	is_refused(&target, target_socket);
+	assert_int_equal(vhostclient_start(&client, &mem, rings, 2), 0);
 	run(100);
 	assert_int_equal(vhostclient_connect(&target, target_socket, WAIT_NS), 0);
 	/* .. then there and back. */
 	for (uint32_t i = 0; i < QUICK; i++) {
 		move(&client, &target);
-		assert_int_equal(vhostclient_start(&client, &mem, rings, 2), -ECONNRESET);
 		vhostclient_drop(&client);
+		is_refused(&client, socket_path);
 		assert_int_equal(vhostclient_connect(&client, socket_path, WAIT_NS), 0);
 		move(&target, &client);
 	}
 	check();
 	vhostclient_free(&target);
+	close(log_fd);
 	assert_int_equal(mayfly_stop(target_pid), 0);
 }
 
@@ -252,6 +271,7 @@ static int setup(void **state)
 	guestmem_init(&mem);
 	assert_int_equal(guestmem_add(&mem, 0, MEMORY_BYTES, GUESTMEM_4K), 0);
 	vhostclient_init(&client);
+	client.wanted_protocol |= VHOST_USER_PROTOCOL_BIT(LOG_SHMFD);
 	assert_int_equal(blkload_init(&load, &mem, &mix), 0);
 	for (uint16_t i = 0; i < 2; i++) {
 		ring.number = i;
