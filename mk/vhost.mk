@@ -9,7 +9,7 @@ demo-vhost: deps ## a stock QEMU's disks, replaced and killed under load while i
 .PHONY: check-vhost-systemd
 check-vhost-systemd: deps ## the packaged units under systemd: restarted and killed COUNT=10 times under a guest's load
 	$(Q)$(MAKE) --no-print-directory all
-	$(Q)COUNT=$(COUNT) tests/rig/vhost/vhost.sh systemd
+	$(Q)COUNT=$(COUNT) MAYFLY=$(abspath $(O))/mayfly tests/rig/vhost/vhost.sh systemd
 
 .PHONY: demo-vhost-migrate
 demo-vhost-migrate: deps ## the same guest moves from QEMU to QEMU, and from back-end to back-end

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest: Debian's stock kernel in QEMU (TCG), whose disks are the back-end's.
+"""The guest: Debian's stock kernel in QEMU (TCG, or VHOST_ACCEL), whose disks are the back-end's.
 
 The initial file system is the nested rig's: guest-init.sh makes, mounts and loads a file system on each
 disk, until the control disk (QEMU's own, read-only) says stop; then it checks everything and says so.
@@ -14,7 +14,8 @@ from rig import NESTED, Failure, wait_until
 
 KERNEL = os.path.join(NESTED, "kernel", "vmlinuz")
 INITRD = os.path.join(NESTED, "guest.cpio")
-MEMORY_MIB = 512
+ACCEL = os.environ.get("VHOST_ACCEL") or "tcg,thread=multi"
+MEMORY_MIB = int(os.environ.get("VHOST_MEMORY") or 512)
 MEMORY_MAX = "4G"
 SLOTS = 8
 WRITERS, HAMMERS = 2, 4
@@ -122,7 +123,7 @@ class QemuGuest(Guest):
     def _arguments(self):
         path = self.run.path
         arguments = [
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+            "qemu-system-x86_64", "-accel", ACCEL, "-cpu", "max", "-smp", "2",
             "-machine", "q35,memory-backend=ram", "-m", f"{MEMORY_MIB}M,slots={SLOTS},maxmem={MEMORY_MAX}",
             "-object", f"{self._ram()},id=ram,size={MEMORY_MIB}M,share=on",
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -187,7 +188,9 @@ class QemuGuest(Guest):
         said = qmp.command("query-migrate")
         if said.get("status") in ("failed", "cancelled"):
             raise Failure(f"the migration failed: {said}")
-        return said if said.get("status") == "completed" else None
+        # QEMU sets the times just after the status: until then they are 0.
+        timed = said.get("total-time") and "downtime" in said
+        return said if said.get("status") == "completed" and timed else None
 
     def stop(self):
         """Tells it to end its load; its verdict, when it has powered off."""

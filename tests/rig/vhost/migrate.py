@@ -13,10 +13,11 @@ are logged for it all the same: QEMU 7.2 without KVM loses writes of its own CPU
 That the log has every write is shown by tests/host/test_vhost.c.
 
   VHOST_MOVES=N     how often (6)                      VHOST_RATE=N    replacements of each disk a second (5)
-  VHOST_COPY=1      memory is copied; for QEMU 9.0 and later
+  VHOST_COPY=1      memory is copied; for QEMU 9.0 and later, or with KVM.  Else it is in /dev/shm, which needs room
   MAYFLY=FILE       the program (build/mayfly)         VHOST_SLOW=N    what all deadlines are multiplied by (1)
 """
 
+import contextlib
 import os
 import statistics
 import sys
@@ -25,8 +26,8 @@ import time
 
 from backend import Backend, Disk
 from disturb import Killer, Replacer
-from guest import QemuGuest, check_images
-from rig import Run
+from guest import MEMORY_MIB, QemuGuest, check_images
+from rig import Failure, Run
 
 COPY = os.environ.get("VHOST_COPY") == "1"
 MOVES = int(os.environ.get("VHOST_MOVES") or 6)
@@ -35,6 +36,7 @@ DISK_MIB = 256
 REFILL_MIB = 64  # a quarter of it goes to a disk and comes back, again and again
 STAY_S = 3
 KILL_PERIOD_S = 1
+SHM = "/dev/shm"
 F_LOG_ALL = 1 << 26
 
 
@@ -87,7 +89,7 @@ def note(run, number, said, disturbed):
 def demo(run, ram):
     disks = [Disk(run, "d0", 1, DISK_MIB), Disk(run, "d1", 2, DISK_MIB)]
     backend = Backend(run, disks)
-    guest = QemuGuest(run, disks, f"demo.refill={REFILL_MIB}", ram=None if COPY else ram)
+    guest = QemuGuest(run, disks, f"demo.refill={REFILL_MIB}", ram=ram)
     backend.start()
     guest.start()
     moves = []
@@ -111,9 +113,25 @@ def demo(run, ram):
     check_images(run, disks)
 
 
+@contextlib.contextmanager
+def memory():
+    """The file that the guest's memory is, for as long as this is entered; None: it is copied."""
+    if COPY:
+        yield None
+        return
+    # Where there is no room, QEMU would be killed by SIGBUS in the midst of it.
+    shm = os.statvfs(SHM)
+    room, size = (blocks * shm.f_frsize >> 20 for blocks in (shm.f_bavail, shm.f_blocks))
+    if room < MEMORY_MIB:
+        raise Failure(f"{SHM} has room for {room} MiB, and the guest's memory is {MEMORY_MIB}: mount -o "
+                      f"remount,size={size - room + 2 * MEMORY_MIB}M {SHM}, or VHOST_COPY=1 with QEMU 9.0 and later")
+    with tempfile.NamedTemporaryFile(prefix="mayfly-vhost.", dir=SHM) as file:
+        yield file.name
+
+
 def main():
-    with Run("demo-vhost-migrate") as run, tempfile.NamedTemporaryFile(prefix="mayfly-vhost.", dir="/dev/shm") as ram:
-        demo(run, ram.name)
+    with Run("demo-vhost-migrate") as run, memory() as ram:
+        demo(run, ram)
     return run.verdict(f"all of it holds, in {run.seconds():.0f} s")
 
 

@@ -8,13 +8,15 @@ Its QEMU is started before the service, which its connection starts.  Then, whil
 (SIGTERM, which drains) and its main process killed by SIGKILL (Restart=always), COUNT times by turns.  In the end
 nothing is lost, as in restart.py, and the service ends well.
 
-Only for root, and where systemd is installed and can be process 1; else this says why, and is skipped.
+Only for root, where systemd is installed and such a machine can be made; else this is skipped, and its last line says
+why.  The host is left as it was: its mounts, control groups, /dev, units and journal.
 
   COUNT=N           restarts and kills (10)            VHOST_SLOW=N    what all deadlines are multiplied by (1)
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,12 +24,13 @@ import time
 from backend import Disk
 from guest import QemuGuest, check_images
 from restart import wait_written
-from rig import SLOW, TOP, Failure, Run
+from rig import SLOW, TOP, Failure, Run, wait_until
 
 COUNT = int(os.environ.get("COUNT") or 10)
 SYSTEMD = "/lib/systemd/systemd"
-HERE = os.path.dirname(os.path.abspath(__file__))
-NAMESPACES = ("--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--net", "--cgroup")
+MACHINE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "machine.sh")
+# machine.sh mounts, and the host must not see it.
+PRIVATELY = ("unshare", "--mount", "--propagation", "private")
 SKIPPED = 77
 DISK_MIB = 256
 REFILL_MIB = 16
@@ -41,8 +44,13 @@ UNITS = {
     SERVICE + ".d/rig.conf": f"[Unit]\nRequires={SOCKETS[1]}\n\n[Service]\nReadWritePaths=/srv\nSockets={SOCKETS[1]}\n",
     SOCKETS[1]: "[Socket]\nListenStream=/run/mayfly-vhost-user/d1.sock\nFileDescriptorName=d1\nSocketMode=0660\n"
                 f"RemoveOnStop=yes\nService={SERVICE}\n",
-    TARGET: f"[Unit]\nWants={' '.join(SOCKETS)}\n",
+    # Nobody else asks for journald: machine.sh drops what is to start by itself.
+    TARGET: f"[Unit]\nWants=systemd-journald.service {' '.join(SOCKETS)}\n",
 }
+
+
+class Skipped(Exception):
+    """Why this cannot be run here."""
 
 
 class Machine:
@@ -70,19 +78,53 @@ class Machine:
             file.write(text)
 
     def install(self):
+        """By `make install`, with the variables of the make that this was started by (O=, CC=, ...), which are in the
+        environment.  Where there is none, it is what `make` makes."""
         subprocess.run(["make", "-C", TOP, "install", "PREFIX=/usr", f"DESTDIR={os.path.join(self.dir, 'root')}"],
                        stdout=subprocess.DEVNULL, check=True)
 
     def start(self):
-        self.child = self.run.start("machine", ["unshare", *NAMESPACES, "--propagation", "private",
-                                                os.path.join(HERE, "machine.sh"), self.dir, TARGET])
+        self.child = self.run.start("machine", [*PRIVATELY, MACHINE, "start", self.dir, TARGET])
+        wait_until(30, "the machine is made", lambda: self._is_made() or self.child.poll() is not None)
+        if not self._is_made():
+            raise Skipped(f"no machine for systemd can be made here: {self._last_words()}")
         self.pid = self.run.wait_running(10, "the machine's first process", self._first)
         self.run.wait_running(30, "systemd has started", lambda: self.is_active(TARGET))
 
+    def _is_made(self):
+        """Whether only systemd was left to run: what goes wrong from then on is no reason to skip this."""
+        return os.path.exists(os.path.join(self.dir, "srv", "made"))
+
+    def _last_words(self):
+        with open(self.run.path("machine.log"), errors="replace") as log:
+            lines = log.read().split("\n")
+        return next((line for line in reversed(lines) if line.strip()), f"status {self.child.returncode}")
+
     def _first(self):
-        with open(f"/proc/{self.child.pid}/task/{self.child.pid}/children") as file:
-            pids = file.read().split()
-        return int(pids[0]) if pids else 0
+        """Process 1 of the machine; 0: there is none.  Before that the child has others, of machine.sh's."""
+        try:
+            with open(f"/proc/{self.child.pid}/task/{self.child.pid}/children") as file:
+                pids = file.read().split()
+            for pid in pids:
+                with open(f"/proc/{pid}/status") as file:
+                    numbers = next(line.split()[1:] for line in file if line.startswith("NSpid:"))
+                if len(numbers) > 1 and numbers[-1] == "1":
+                    return int(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+        return 0
+
+    def stop(self):
+        """Ends all that is in it, and removes its control groups.  Not by Run.end(): unshare ignores SIGTERM."""
+        if self.child is None:
+            return
+        if self.child.poll() is None:
+            os.kill(self._first() or self.child.pid, signal.SIGKILL)
+        self.run.wait(self.child, 20)
+        done = subprocess.run([*PRIVATELY, MACHINE, "remove", self.dir], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, check=False)
+        # Where no machine could be made, there may be nothing to mount for this either.
+        self.run.expect(done.returncode == 0 or not self._is_made(), f"control groups are left: {done.stderr.strip()}")
 
     def path(self, name):
         """A file of the machine's, such as a socket in its /run."""
@@ -101,8 +143,9 @@ class Machine:
     def ask(self, unit, what):
         return self.call("systemctl", "show", "--value", "-p", what, unit)
 
-
     def write_journal(self):
+        if not self.pid:
+            return
         with open(self.run.path("journal.log"), "w") as file:
             file.write(self.call("journalctl", "-q", "-o", "short-monotonic", "_TRANSPORT=journal", "+",
                                  "_TRANSPORT=stdout", check=False))
@@ -115,7 +158,7 @@ def restart(run, machine, disks, number):
         machine.call("systemctl", "restart", SERVICE)
     else:
         machine.call("systemctl", "kill", "--kill-whom=main", "-s", "KILL", SERVICE)
-    # Ready, that is, with the images' locks: no process of the last can write any more.
+    # Ready: it has the images' locks, so that no process of the last can write any more.
     run.wait_running(30, "the service runs again",
                      lambda: machine.is_active(SERVICE) and machine.ask(SERVICE, "MainPID") not in ("0", pid))
     wait_written(run, disks)
@@ -147,15 +190,24 @@ def main():
     if os.geteuid() != 0 or not os.path.exists(SYSTEMD):
         print("skipped: " + ("only root can" if os.geteuid() != 0 else f"there is no {SYSTEMD}"))
         return SKIPPED
+    skipped = None
     with Run("check-vhost-systemd") as run:
         disks = [Disk(run, "d0", 1, DISK_MIB), Disk(run, "d1", 2, DISK_MIB)]
         machine = Machine(run, disks)
         machine.install()
-        machine.start()
         try:
+            machine.start()
             check(run, machine, disks)
+        except Skipped as why:
+            skipped = why
         finally:
-            machine.write_journal()
+            try:
+                machine.write_journal()
+            finally:
+                machine.stop()
+    if skipped and not run.failed:
+        print(f"skipped: {skipped}")
+        return SKIPPED
     return run.verdict(f"nothing was lost, in {run.seconds():.0f} s")
 
 

@@ -8,9 +8,10 @@
 # migrate.py  `make demo-vhost-migrate`: the guest moves to another QEMU and another back-end, again and again
 # domain.py   `make demo-vhost-libvirt`: the same disks, given to a guest by libvirt
 #
-# Gets the kernel and makes the initial file system first, by the nested rig's scripts.  Works as any user; one
-# who cannot write to build/ needs somebody who can to have done that part.  For root, AS_UID=N runs the
-# program as that user, who need not have an account, but for domain.py (nobody, if nothing is said).
+# Gets the kernel and makes the initial file system first, by the nested rig's scripts.  Works as any user, but for
+# systemd.py, which is for root (else it says so, and is skipped).  A user who cannot write to build/ needs somebody
+# who can to have done that part.  For root, AS_UID=N runs the program as that user, who need not have an account, but
+# for domain.py (nobody, if nothing is said); not so systemd.py.
 set -eu -o pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/rig/nested/lib.sh disable=SC1091
