@@ -16,6 +16,11 @@ demo-vhost-migrate: deps ## the same guest moves from QEMU to QEMU, and from bac
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)AS_UID=$(AS_UID) tests/rig/vhost/vhost.sh migrate
 
+.PHONY: demo-vhost-copy
+demo-vhost-copy: deps ## the same in the nested rig, where QEMU has KVM, and with memory that is copied
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)VHOST_MOVES=$(VHOST_MOVES) tests/rig/vhost/copy.sh
+
 .PHONY: demo-vhost-libvirt
 demo-vhost-libvirt: deps ## the same under libvirt (docs/vhost-user-domain.xml)
 	$(Q)mk/deps.sh mk/packages-libvirt.txt
