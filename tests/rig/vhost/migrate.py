@@ -10,7 +10,7 @@ whichever back-end the guest is at.  In the end nothing is lost, as in demo.py.
 Both QEMUs have one file for the guest's memory (x-ignore-shared), so that it is not copied, though the devices' writes
 are logged for it all the same: QEMU 7.2 without KVM loses writes of its own CPUs when it copies (mended in 9.0,
 03bfc2188f06: "physmem: Fix migration dirty bitmap coherency with TCG memory access"), be its disks ours or its own.
-That the log has every write is shown by tests/host/test_vhost.c.
+That the log has every write is shown by copy.sh, where there is KVM, and by tests/host/test_vhost.c.
 
   VHOST_MOVES=N     how often (6)                      VHOST_RATE=N    replacements of each disk a second (5)
   VHOST_COPY=1      memory is copied; for QEMU 9.0 and later, or with KVM.  Else it is in /dev/shm, which needs room

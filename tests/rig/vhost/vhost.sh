@@ -6,6 +6,7 @@
 # restart.py  `make check-vhost-restart`: the whole back-end dies, and is another build in the end; as a test
 # systemd.py  `make check-vhost-systemd`: the packaged units, under systemd; as a test
 # migrate.py  `make demo-vhost-migrate`: the guest moves to another QEMU and another back-end, again and again
+#             (copy.sh, by itself, does that in the nested rig: `make demo-vhost-copy`)
 # domain.py   `make demo-vhost-libvirt`: the same disks, given to a guest by libvirt
 #
 # Gets the kernel and makes the initial file system first, by the nested rig's scripts.  Works as any user, but for
