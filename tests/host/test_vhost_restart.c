@@ -163,7 +163,7 @@ static void is_refused(struct vhostclient *c, const char *path)
 /* A guest that migrates has a back-end on both sides, which take turns at the image; no third one gets it. */
 static void test_moves(void **state)
 {
-	char target_words[640], target_sock[96], target_socket[96];
+	char target_words[640], incoming_words[660], target_sock[96], target_socket[96];
 	struct mayfly_result third;
 	struct vhostclient target;
 	pid_t target_pid;
@@ -180,8 +180,8 @@ static void test_moves(void **state)
 	assert_non_null(
 		strstr(third.err,
 		       "disk.img is locked: another VMM or back-end uses it: end that, or give"));
-	strcat(target_words, " --incoming");
-	assert_int_equal(mayfly_start(target_words, target_sock, err, &target_pid), 0);
+	snprintf(incoming_words, sizeof(incoming_words), "%s --incoming", target_words);
+	assert_int_equal(mayfly_start(incoming_words, target_sock, err, &target_pid), 0);
 	vhostclient_init(&target);
 	target.wanted_protocol |= VHOST_USER_PROTOCOL_BIT(LOG_SHMFD);
 	log_fd = memfd_create("log", MFD_CLOEXEC);
