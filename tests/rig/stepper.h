@@ -33,8 +33,8 @@ int stepper_attach(struct stepper *s, pid_t pid);
 /* One instruction; a system call is one, and may block.  0; -ESRCH: it died. */
 int stepper_step(struct stepper *s);
 /* Runs until it is before the instruction at `at`, of which it is not before now, for the `times`-th
- * time.  What costs a few steps each time.  0; -ESRCH: it died; -EBUSY, -ENOSPC: there is no breakpoint
- * to be had. */
+ * time.  What costs a few steps each time, or, on a machine whose debug registers do nothing, all steps that
+ * there are.  0; -ESRCH: it died; -EBUSY, -ENOSPC: there is no breakpoint to be had. */
 int stepper_run(struct stepper *s, uint64_t at, uint64_t times);
 /* Whether the next instruction is a system call, and which. */
 bool stepper_at_call(const struct stepper *s, struct stepper_call *call);
