@@ -247,13 +247,15 @@ static void test_arguments(void **state)
 /* An allowed call is not by its number allowed in another ABI. */
 static void test_foreign_abis(void **state)
 {
+	const bool int80 = inject_int80_works();
+
 	attack_begin(&attack, *state);
 	for (uint32_t i = 0; i < attack.oracle.count; i++) {
 		struct probe p;
 
 		oracle_base(&attack.oracle, i, NOWHERE, &p);
 		probe(&attack, INJECT_X32, &p);
-		if (inject_int80_works())
+		if (int80)
 			probe(&attack, INJECT_INT80, &p);
 	}
 	attack_end(&attack);
